@@ -1,0 +1,37 @@
+"""Naive post-training quantization: min-max ranges, nearest rounding, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qvd.methods.base import CalibrationPlan, PTQMethod
+from qvd.quant.rules import SiteBits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from qvd.bits import Bits
+    from qvd.methods.base import QuantizationContext
+    from qvd.models.base import BoundaryLayers
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import Quantization
+
+
+@dataclass(frozen=True)
+class Naive(PTQMethod):
+    """Per-channel min-max weights, per-tensor static min-max activations; embedders and the final layer in FP."""
+
+    name: str = "naive"
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+
+    def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
+        named = {"embedder": boundary.embedders, "last layer": boundary.last}
+        return {name: SiteBits(None, None, rule) for rule, names in named.items() for name in names}
+
+    def quantize(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: Mapping[str, Tensor], context: QuantizationContext
+    ) -> Quantization:
+        return self.assemble(denoiser, ranges, self.site_bits(denoiser, context), {}, {})

@@ -1,0 +1,195 @@
+"""From Hydra's composed config to one validated, typed tree; torch is not imported here."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qvd.bits import Bits
+from qvd.calibration import captured_steps
+
+if TYPE_CHECKING:
+    from experiments.protocol import Protocol
+    from experiments.tracking import Tracking
+    from qvd.data.base import VideoDataset
+    from qvd.methods.base import PTQMethod
+    from qvd.models.base import ModelAdapter
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("model", "quantizer", "dataset", "protocol", "tracking", "experiment")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes:
+        quantizer: name of the choice in conf/quantizer.
+        method: the method it configures.
+        bits: its bit widths.
+        overrides: command-line words that reproduce this arm alone.
+    """
+
+    quantizer: str
+    method: PTQMethod
+    bits: Bits
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The validated config of one run."""
+
+    model_name: str
+    model: ModelAdapter
+    dataset: VideoDataset
+    protocol: Protocol
+    tracking: Tracking
+    experiment: str
+    arms: tuple[Arm, ...]
+    seed: int
+    device: str
+    n_videos: int
+    num_inference_steps: int
+    store: str
+
+
+def build_node(node: DictConfig, where: str) -> Any:
+    """Make the dataclass that a node's `_target_` names, checking every key, type and range.
+
+    Raises:
+        ValueError: unknown key, wrong type, or a value out of range, with its full name.
+    """
+    content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    cls = get_class(content.pop("_target_"))
+    schema = _writable(OmegaConf.structured(cls))
+    known = [option.name for option in fields(cls)]
+    for key, value in content.items():
+        if key not in known:
+            raise ValueError(f"{where}.{key}={value}: no such option; {_nearest(key, known)}")
+        if value == "???":
+            raise ValueError(f"{where}.{key} is required: give it as {where}.{key}=…")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(schema, content))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}.{error.full_key}: {error.msg.splitlines()[0] if error.msg else error}") from error
+
+
+def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
+    """Validate everything that can be validated without loading a weight.
+
+    Args:
+        config: Hydra's composed config.
+        choices: the choice made in every group.
+
+    Raises:
+        ValueError, FileNotFoundError: one line naming the value and what is allowed.
+    """
+    model = build_node(config.model, "model")
+    model.folder()
+    dataset = build_node(config.dataset, "dataset")
+    protocol = build_node(config.protocol, "protocol")
+    run = RunConfig(
+        model_name=choices["model"],
+        model=model,
+        dataset=dataset,
+        protocol=protocol,
+        tracking=build_node(config.tracking, "tracking"),
+        experiment=config.experiment.name,
+        arms=_build_arms(config, choices["quantizer"]),
+        seed=_integer(config, "seed", 0),
+        device=_device(config.device),
+        n_videos=_integer(config, "n_videos", protocol.min_videos, " (what FVD needs under this protocol)"),
+        num_inference_steps=_integer(config, "num_inference_steps", 1),
+        store=config.store,
+    )
+    for arm in run.arms:
+        captured_steps(run.num_inference_steps, arm.method.calibration.num_steps)
+    _check_reference(run)
+    return run
+
+
+def check_group_choices(words: list[str]) -> None:
+    """Check `group=choice` words of a command line before Hydra composes.
+
+    Raises:
+        ValueError: a choice that is not in conf/, naming those that are.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        if group not in GROUPS or not value:
+            continue
+        allowed = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        for choice in value.split(","):
+            if choice not in allowed:
+                raise ValueError(f"{group}={choice}: {_nearest(choice, allowed)}")
+
+
+def _writable(schema: DictConfig) -> DictConfig:
+    """OmegaConf makes the node of a frozen dataclass read-only, which would keep merge from filling it."""
+    OmegaConf.set_readonly(schema, False)
+    for key in map(str, schema):
+        if not OmegaConf.is_missing(schema, key) and OmegaConf.is_dict(schema[key]):
+            _writable(schema[key])
+    return schema
+
+
+def _build_arms(config: DictConfig, quantizer: str) -> tuple[Arm, ...]:
+    if not config.experiment.arms:
+        return (_build_arm(quantizer, config.quantizer, config.bits, {}),)
+    arms = []
+    for number, arm in enumerate(config.experiment.arms):
+        path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
+        if not path.exists():
+            allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
+            raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {_nearest(arm.quantizer, allowed)}")
+        arms.append(_build_arm(arm.quantizer, _load(path), arm.bits, arm.get("options", {})))
+    return tuple(arms)
+
+
+def _build_arm(name: str, node: DictConfig, bits: str, options: DictConfig | dict[str, Any]) -> Arm:
+    parsed = Bits.parse(str(bits))
+    if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
+        name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
+    method = build_node(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
+    words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
+    return Arm(name, method, parsed, tuple(words))
+
+
+def _load(path: Path) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(path))
+
+
+def _check_reference(run: RunConfig) -> None:
+    available = run.dataset.available_clips()
+    if available is not None and available < run.protocol.min_videos:
+        raise ValueError(
+            f"dataset {run.dataset.describe()}: {available} reference clips; "
+            f"protocol {run.protocol.name} needs at least {run.protocol.min_videos}"
+        )
+
+
+def _integer(config: DictConfig, key: str, minimum: int, why: str = "") -> int:
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{key}={value}: must be an integer of at least {minimum}{why}")
+    return value
+
+
+def _device(value: Any) -> str:
+    kind, _, index = str(value).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(f"device={value}: allowed are cpu, cuda, cuda:0, cuda:1, …")
+    return str(value)
+
+
+def _nearest(name: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"allowed are {', '.join(allowed)}{hint}"

@@ -1,0 +1,33 @@
+"""How bad input and interruptions end a command: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn ValueError and OSError into one line; HYDRA_FULL_ERROR=1 shows the traceback instead."""
+    warnings.showwarning = _one_line_warning
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,191 @@
+"""Figures of a run: metrics with intervals, activation ranges, seconds. Nothing here touches the disk."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from experiments.result import ArmResult
+
+# Okabe and Ito's colour-blind-safe palette; FP is black.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_FP_COLOUR = "#222222"
+_BAR_COLOUR = "#aab2bd"
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+_METRICS = {
+    "fvd": "FVD to the reference ↓",
+    "fvd_fp": "FVD to the FP videos ↓ (log)",
+    "clipsim": "CLIPSIM ↑",
+    "psnr_fp": "PSNR to the FP videos, dB ↑",
+}
+_HISTOGRAM_BINS = 96
+_TITLE = 44  # characters that fit over a panel
+_RANGE_COLUMNS = 3
+_DPI = 140
+
+
+def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
+    """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "ranges"."""
+    figures = {"metrics": metric_figure(arms), "seconds": seconds_figure(arms)}
+    if any(arm.quantization_map and arm.histograms for arm in arms):
+        figures["ranges"] = range_figure(arms, sites)
+    return figures
+
+
+def figure_pngs(arms: list[ArmResult]) -> dict[str, bytes]:
+    """`build_figures`, drawn as PNG."""
+    return {name: _png(figure) for name, figure in build_figures(arms).items()}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def metric_figure(arms: list[ArmResult]) -> Figure:
+    """A panel per metric: a point with its interval per arm; FP's interval is shaded where FP has one."""
+    figure = _figure(10.5, 1.1 + 0.32 * len(arms))
+    axes = figure.subplots(1, len(_METRICS), sharey=True)
+    colours = _colours(arms)
+    for ax, (key, title) in zip(axes, _METRICS.items(), strict=True):
+        _points(ax, arms, key, colours)
+        ax.set_title(title)
+        ax.grid(visible=False, axis="y")
+    axes[1].set_xscale("log")
+    axes[0].set_yticks(range(len(arms)), [arm.name for arm in arms])
+    axes[0].set_ylim(len(arms) - 0.5, -0.5)
+    return figure
+
+
+def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
+    """Activation histograms of `sites` sites spread over the network, under the quantization range of every arm.
+
+    A site's range is that of the quantization map's row of the same `layer`; values outside it are clipped. The map
+    gives it after a method's shift and scale, so there it overlays the raw histogram only roughly.
+    """
+    arms = [arm for arm in arms if arm.quantization_map]
+    histograms = arms[0].histograms
+    ranges = [{row["layer"]: row["range"] for row in arm.quantization_map} for arm in arms]
+    known = [site for site in histograms if any(of_arm.get(site) for of_arm in ranges)]
+    chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(sites, len(known))).round().astype(int))]
+    columns = min(_RANGE_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure = _figure(10.5, 0.8 + 2.0 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    for ax, site in zip(axes, chosen, strict=False):
+        _histogram(ax, histograms[site])
+        for i, (arm, of_arm) in enumerate(zip(arms, ranges, strict=True)):
+            if of_arm.get(site):
+                _bracket(
+                    ax,
+                    of_arm[site],
+                    height=0.96 - i * 0.34 / len(arms),
+                    colour=_PALETTE[i % len(_PALETTE)],
+                    label=arm.name,
+                )
+        ax.set_title(site if len(site) <= _TITLE else f"…{site[1 - _TITLE :]}", fontsize=8, fontweight="normal")
+    figure.supxlabel(
+        "activation in calibration (bars) and quantization range after shift and scale, if any (lines)", fontsize=9
+    )
+    figure.supylabel("share of values, log", fontsize=9)
+    handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def seconds_figure(arms: list[ArmResult]) -> Figure:
+    """Stacked bars: seconds of each stage per arm."""
+    stages = list(dict.fromkeys(stage for arm in arms for stage in arm.metrics["seconds"]))
+    figure = _figure(10.5, 1.1 + 0.32 * len(arms))
+    ax = figure.subplots()
+    left = np.zeros(len(arms))
+    for i, stage in enumerate(stages):
+        seconds = np.array([arm.metrics["seconds"].get(stage, 0.0) for arm in arms])
+        colour = _PALETTE[i % len(_PALETTE)]
+        ax.barh(range(len(arms)), seconds, left=left, label=stage, color=colour, edgecolor="white", height=0.7)
+        left += seconds
+    for row, total in enumerate(left):
+        ax.annotate(f" {total:.1f} s", (total, row), va="center", fontsize=8)
+    ax.set_yticks(range(len(arms)), [arm.name for arm in arms])
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.margins(x=0.08)
+    ax.grid(visible=False, axis="y")
+    ax.set_title("Seconds per stage, when computed")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def histogram_ranges(histogram: dict[str, Any], bins: int = _HISTOGRAM_BINS) -> tuple[np.ndarray, np.ndarray]:
+    """Counts summed into at most `bins` bins, and their edges (one more)."""
+    counts = np.asarray(histogram["counts"], dtype=np.float64)
+    edges = np.linspace(histogram["low"], histogram["high"], len(counts) + 1)
+    step = -(-len(counts) // bins)
+    starts = np.arange(0, len(counts), step)
+    return np.add.reduceat(counts, starts), np.append(edges[starts], edges[-1])
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure outside pyplot, so that none is left open, in this module's style."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    # Artists read their defaults when they are made, so the style must outlive this function.
+    style.use(_STYLE)
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _colours(arms: list[ArmResult]) -> list[str]:
+    quantizers = list(dict.fromkeys(arm.quantizer for arm in arms if arm.quantizer != "fp"))
+    palette = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(quantizers)}
+    return [palette.get(arm.quantizer, _FP_COLOUR) for arm in arms]
+
+
+def _points(ax: Axes, arms: list[ArmResult], key: str, colours: list[str]) -> None:
+    for row, (arm, colour) in enumerate(zip(arms, colours, strict=True)):
+        value, interval = arm.metrics.get(key), arm.metrics.get(f"{key}_ci")
+        if value is None:
+            ax.annotate(
+                "n/a", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#888888", fontsize=8
+            )
+            continue
+        if interval is not None:
+            ax.hlines(row, *interval, color=colour, linewidth=2)
+            if arm.quantizer == "fp":
+                ax.axvspan(*interval, color=_FP_COLOUR, alpha=0.08, linewidth=0)
+        ax.plot(value, row, "o", color=colour, markersize=6)
+
+
+def _histogram(ax: Axes, histogram: dict[str, Any]) -> None:
+    counts, edges = histogram_ranges(histogram)
+    # The bars end below the brackets: the axis spans 1e-6 to 1e3, a share at most 1.
+    ax.stairs(np.maximum(counts / counts.sum(), 1e-6), edges, fill=True, baseline=1e-6, color=_BAR_COLOUR)
+    ax.set_yscale("log")
+    ax.set_ylim(1e-6, 1e3)
+    ax.set_yticks([1e-6, 1e-4, 1e-2, 1.0])
+    ax.minorticks_off()
+
+
+def _bracket(ax: Axes, ends: tuple[float, float], height: float, colour: str, label: str) -> None:
+    """A line from end to end at `height`, a fraction of the axes."""
+    ax.plot(ends, (height, height), "|-", color=colour, linewidth=2, label=label, transform=ax.get_xaxis_transform())

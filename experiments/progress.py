@@ -1,0 +1,57 @@
+"""Progress bars with ETA, on stderr. Only this room draws them; the libraries below stay silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """Names the arm in work and shows how far each stage is."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.arm = ""
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+
+    def track(self, items: Iterable[T], description: str) -> Iterator[T]:
+        """Iterate with a bar; where stderr is no terminal, one line per stage instead."""
+        items = list(items)
+        if not self.console.is_terminal:
+            self.say(f"{self._prefix()}{description} ({len(items)})")
+            yield from items
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield from progress.track(items, description=f"{self._prefix()}{description}")
+
+    def note(self, text: str) -> AbstractContextManager:
+        """A spinner, or one line, for work whose length is unknown."""
+        if self.console.is_terminal:
+            return self.console.status(f"{self._prefix()}{text}")
+        self.say(f"{self._prefix()}{text}")
+        return nullcontext()
+
+    @contextmanager
+    def on_arm(self, name: str) -> Iterator[None]:
+        self.arm = name
+        yield
+        self.arm = ""
+
+    def _prefix(self) -> str:
+        return f"{self.arm}: " if self.arm else ""

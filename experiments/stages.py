@@ -1,0 +1,244 @@
+"""The stages, wired: FP samples → calibration set → ranges → quantized denoiser → samples → features.
+
+A stage is a function of its config and of its inputs' hashes. Every result comes from the store if it is there,
+and the pipeline is loaded only when a stage really has to run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import Arm, RunConfig
+from experiments.progress import Reporter
+from qvd.store import Artifact, Result, Store, file_digest, fingerprint, source_digest
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+    from qvd.methods.base import CalibrationPlan
+
+SAMPLING_CODE = ("qvd/models", "qvd/sampling.py")
+CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration.py")
+QUANTIZATION_CODE = (*CALIBRATION_CODE, "qvd/quant", "qvd/methods", "baselines")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Output of a stage that may consist of several artifacts.
+
+    Attributes:
+        key: hash that stands for all of it in later stages' inputs.
+        tensors: the joined content.
+        seconds: time that computing it took, whenever that was.
+        peak_memory_bytes: highest memory use of any part.
+    """
+
+    key: str
+    tensors: dict[str, torch.Tensor]
+    seconds: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def join(cls, parts: list[Artifact]) -> StageResult:
+        import torch
+
+        tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        return cls(
+            key=fingerprint([part.key for part in parts]),
+            tensors=tensors,
+            seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        )
+
+
+class Stages:
+    """Runs the stages of one config over one store."""
+
+    def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
+        self.config, self.store, self.reporter = config, store, reporter
+
+    @cached_property
+    def pipeline(self) -> DiffusionPipeline:
+        with self.reporter.note("loading the pipeline"):
+            return self.config.model.load_pipeline(self.config.device)
+
+    @cached_property
+    def fp_denoiser(self) -> nn.Module:
+        return self.config.model.denoiser(self.pipeline)
+
+    @cached_property
+    def _model_inputs(self) -> dict[str, Any]:
+        folder = self.config.model.folder()
+        # The card says nothing that a sample depends on.
+        weights = file_digest(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
+        geometry = {key: value for key, value in asdict(self.config.model).items() if key not in ("path", "embedded")}
+        return {**geometry, "weights": weights, "device": self.config.device, "seed": self.config.seed}
+
+    def prompts(self, split: str, indices: range) -> list[str]:
+        return [self.config.dataset.prompt(index, split) for index in indices]
+
+    def check_rules(self, arm: Arm) -> None:
+        """Refuse layer rules that match nothing before anything is computed.
+
+        Raises:
+            ValueError: names the pattern and the nearest layers.
+        """
+        if not arm.method.rules:
+            return  # nothing to check, and no need to load the pipeline
+        import torch
+
+        from qvd.methods.base import QuantizationContext
+
+        arm.method.site_bits(self.fp_denoiser, QuantizationContext(arm.bits, self.config.model, torch.empty(0)))
+
+    def samples(self, quantized: Artifact | None) -> StageResult:
+        """uint8 `videos` (n_videos, T, 3, H, W) of the FP model (None) or of a quantized denoiser."""
+        from qvd.sampling import batches
+
+        config, loaded = self.config, list[Any]()
+        parts = []
+        for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
+            prompts = self.prompts("evaluation", indices)
+            inputs = {
+                "model": self._model_inputs,
+                "quantization": None if quantized is None else quantized.key,
+                "first": indices.start,
+                "prompts": prompts,
+                "num_inference_steps": config.num_inference_steps,
+                "code": source_digest(*(SAMPLING_CODE if quantized is None else (*SAMPLING_CODE, "qvd/quant"))),
+            }
+
+            def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
+                if not loaded:
+                    loaded.append(self.fp_denoiser if quantized is None else self._converted(quantized))
+                return {"videos": self._draw(loaded[0], indices, prompts)}, {"prompts": prompts}
+
+            parts.append(self.store.fetch("samples", inputs, compute))
+        return StageResult.join(parts)
+
+    def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
+        from qvd.sampling import sample_batch
+
+        config = self.config
+        original = self.fp_denoiser
+        config.model.set_denoiser_(self.pipeline, denoiser)
+        videos = sample_batch(
+            config.model,
+            self.pipeline,
+            prompts,
+            indices,
+            seed=config.seed,
+            split="evaluation",
+            num_inference_steps=config.num_inference_steps,
+        )
+        config.model.set_denoiser_(self.pipeline, original)
+        return videos
+
+    def calibration(self, plan: CalibrationPlan) -> StageResult:
+        """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
+        from qvd.calibration import capture_calibration_batch, captured_steps
+        from qvd.sampling import batches
+
+        config = self.config
+        captured_steps(config.num_inference_steps, plan.num_steps)
+        parts = []
+        spans = batches(plan.num_samples, config.model.batch_size)
+        for indices in self.reporter.track(spans, "capturing calibration inputs"):
+            prompts = self.prompts("calibration", indices)
+            inputs = {
+                "model": self._model_inputs,
+                "plan": asdict(plan),
+                "first": indices.start,
+                "prompts": prompts,
+                "num_inference_steps": config.num_inference_steps,
+                "code": source_digest(*CALIBRATION_CODE),
+            }
+
+            def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
+                captured = capture_calibration_batch(
+                    config.model,
+                    self.pipeline,
+                    prompts,
+                    indices,
+                    seed=config.seed,
+                    num_inference_steps=config.num_inference_steps,
+                    num_steps=plan.num_steps,
+                )
+                return captured, {}
+
+            parts.append(self.store.fetch("calibration", inputs, compute))
+        return StageResult.join(parts)
+
+    def ranges(self, calibration: StageResult) -> Artifact:
+        """Histograms and per-channel extremes at every activation site."""
+        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, "qvd/quant")}
+
+        def compute() -> Result:
+            from qvd.quant.observe import observe
+
+            ranges = observe(self.fp_denoiser, self._on_device(calibration), progress=self.reporter.track)
+            return ranges.to_tensors(), {}
+
+        return self.store.fetch("ranges", inputs, compute)
+
+    def histograms(self, ranges: Artifact) -> dict[str, dict[str, Any]]:
+        """Activation histograms by site, for figures and tracking."""
+        from qvd.quant.observers import Ranges
+
+        return {
+            site: {"counts": observed.histogram.tolist(), "low": observed.low, "high": observed.high}
+            for site, observed in Ranges.from_tensors(ranges.tensors).items()
+        }
+
+    def quantization(self, arm: Arm, calibration: StageResult, ranges: Artifact) -> Artifact:
+        """Integer codes, scales and grids of every layer, with the readable quantization map."""
+        inputs = {
+            "method": type(arm.method).__name__,
+            "options": asdict(arm.method),
+            "bits": str(arm.bits),
+            "ranges": ranges.key,
+            "num_inference_steps": self.config.num_inference_steps,
+            "code": source_digest(*QUANTIZATION_CODE),
+        }
+
+        def compute() -> Result:
+            from qvd.methods.base import QuantizationContext
+            from qvd.quant.observers import Ranges
+            from qvd.quant.quantization import stored_bytes, theoretical_bytes
+
+            timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
+            context = QuantizationContext(arm.bits, self.config.model, timesteps, self.reporter.track)
+            quantization = arm.method.quantize(
+                self.fp_denoiser, Ranges.from_tensors(ranges.tensors), self._on_device(calibration), context
+            )
+            size = {
+                "stored": stored_bytes(quantization, self.fp_denoiser),
+                "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
+            }
+            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size}
+            return quantization.to_tensors(), {**quantization.metadata, **described}
+
+        return self.store.fetch("quantization", inputs, compute)
+
+    def fp_bytes(self) -> int:
+        """Size of the FP denoiser's parameters."""
+        inputs = {"model": self._model_inputs, "code": source_digest("qvd/models")}
+
+        def compute() -> Result:
+            size = sum(parameter.numel() * parameter.element_size() for parameter in self.fp_denoiser.parameters())
+            return {}, {"bytes": size}
+
+        return self.store.fetch("fp_bytes", inputs, compute).metadata["bytes"]
+
+    def _converted(self, quantized: Artifact) -> nn.Module:
+        from qvd.quant.convert import convert
+        from qvd.quant.quantization import Quantization
+
+        return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
+
+    def _on_device(self, calibration: StageResult) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.config.device) for name, tensor in calibration.tensors.items()}

@@ -1,0 +1,108 @@
+"""Features kept on disk under everything that determines them, so that a stale value is never reused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metrics.extractors.base import VideoExtractor, file_sha256
+from metrics.protocols import ClipRule
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What features depend on.
+
+    Attributes:
+        manifest: SHA-256 over the names and bytes of the videos, in order.
+        count: number of videos (N).
+        rule: frames, stride, starts, crop and resize of the clips.
+        decoder: library and version that decodes them.
+        extractor: its name.
+        extractor_sha256: of its weights.
+        extractor_resize: its own resize rule, antialiasing included.
+        dtype: of the features.
+    """
+
+    manifest: str
+    count: int
+    rule: ClipRule
+    decoder: str
+    extractor: str
+    extractor_sha256: str
+    extractor_resize: str
+    dtype: str = "float32"
+
+    @classmethod
+    def of(cls, paths: list[Path], rule: ClipRule, extractor: VideoExtractor) -> FeatureKey:
+        """The key of these videos' clips under this extractor; reads every file once."""
+        import cv2
+
+        resize = f"{extractor.input_size} {extractor.resize}"
+        decoder = f"opencv {cv2.__version__}"
+        return cls(manifest(paths), len(paths), rule, decoder, extractor.name, extractor.sha256, resize)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all fields, the name of the cache entry."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def manifest(paths: list[Path]) -> str:
+    """SHA-256 over the names and bytes of video files and folders of frames, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            digest.update(f"{path.name}/{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder of safetensors files, one per key.
+
+    Attributes:
+        folder: created when first written to.
+    """
+
+    folder: Path
+
+    def get(self, key: FeatureKey) -> Tensor | None:
+        """Features (N, D) stored under the key; None when there are none.
+
+        Raises:
+            ValueError: the stored features are damaged.
+        """
+        path = self._path(key)
+        if not path.exists():
+            return None
+        with safe_open(path, "pt") as file:
+            features, checksum = file.get_tensor("features"), file.metadata()["sha256"]
+        if tensor_sha256(features) != checksum:
+            raise ValueError(f"{path} is damaged; delete it")
+        return features
+
+    def put(self, key: FeatureKey, features: Tensor) -> None:
+        """Store features (N, D) under the key, atomically; the file also says in words what the key was."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
+            written = Path(temporary) / "features"
+            metadata = {"key": json.dumps(asdict(key)), "sha256": tensor_sha256(features)}
+            save_file({"features": features.contiguous()}, written, metadata)
+            os.replace(written, self._path(key))
+
+    def _path(self, key: FeatureKey) -> Path:
+        return self.folder / f"{key.digest}.safetensors"
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """SHA-256 of a CPU tensor's values, hex."""
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()

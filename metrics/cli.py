@@ -1,0 +1,229 @@
+"""Metrics of folders of videos, for people who only want the numbers.
+
+    python -m metrics.cli fvd REAL_DIR GEN_DIR --protocol styleganv_fvd2048 --json
+    python -m metrics.cli clipsim GEN_DIR --prompts prompts.json --json
+
+FVD: every cell carries its protocol, N, extractor and the extractor's SHA-256. A video that cannot be used is an error
+that names it; with --skip-bad it is left out, and the result says how many were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metrics.protocols import PROTOCOLS, ClipRule, FVDProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from metrics.extractors.base import VideoExtractor
+    from metrics.videos import VideoError
+
+EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0, or 1 after one line per error on stderr."""
+    options = parse(arguments)
+    try:
+        result = options.command(options)
+    except (ValueError, FileNotFoundError) as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        width = max(map(len, result))
+        print("\n".join(f"{key:<{width}}  {value}" for key, value in result.items()))
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Command line to options; `command` is the function to call."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    shared.add_argument("--skip-bad", action="store_true", help="leave unusable videos out, and say how many")
+    shared.add_argument("--batch-size", type=int, default=8, metavar="B", help="videos per forward pass (8)")
+    shared.add_argument("--workers", type=int, default=2, metavar="W", help="decoding processes (2)")
+    shared.add_argument("--device", default="cpu", help="of the network (cpu)")
+
+    parser = argparse.ArgumentParser(prog="metrics", description="Metrics of folders of videos.")
+    commands = parser.add_subparsers(required=True)
+    fvd = commands.add_parser("fvd", parents=[shared], help="Fréchet Video Distance of two folders")
+    fvd.add_argument("real", metavar="REAL_DIR")
+    fvd.add_argument("generated", metavar="GEN_DIR")
+    fvd.add_argument("--protocol", choices=PROTOCOLS, default="styleganv_fvd2048")
+    fvd.add_argument("--videos", type=int, metavar="N", help="instead of the protocol's number")
+    fvd.add_argument("--extractor", choices=EXTRACTORS, help="instead of the protocol's")
+    fvd.add_argument("--weights", metavar="FILE", help="of the extractor; downloaded once where that is possible")
+    fvd.add_argument("--cache", metavar="DIR", help="keep features here, and reuse them")
+    fvd.set_defaults(command=run_fvd)
+
+    clipsim = commands.add_parser("clipsim", parents=[shared], help="CLIPSIM and CLIP-Temp of one folder")
+    clipsim.add_argument("generated", metavar="GEN_DIR")
+    clipsim.add_argument("--prompts", required=True, metavar="FILE", help="json {file name: prompt}, or one per line")
+    clipsim.add_argument("--frames", type=int, default=16, metavar="T", help="per video (16)")
+    clipsim.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="PATH")
+    clipsim.add_argument("--evalcrafter-compat", action="store_true", help="feed raw 0-255 pixels")
+    clipsim.set_defaults(command=run_clipsim)
+    return parser.parse_args(arguments)
+
+
+def run_fvd(options: argparse.Namespace) -> dict[str, Any]:
+    """FVD of two folders under a protocol."""
+    from metrics.fvd import fvd_report
+    from metrics.kernel import kernel_distance
+    from metrics.videos import find_videos
+
+    protocol = PROTOCOLS[options.protocol]
+    if options.videos:
+        protocol = replace(protocol, num_videos=options.videos)
+    protocol = replace(protocol, extractor=options.extractor or protocol.extractor)
+    real = choose_reference(find_videos(options.real), protocol)
+    generated = first(find_videos(options.generated), protocol.num_videos, options.generated, protocol)
+    extractor = load_extractor(protocol.extractor, options.weights).to(options.device)
+    skipped: list[VideoError] = []
+    rules = ((generated, protocol.generated_rule), (real, protocol.reference_rule))
+    generated_features, real_features = (features_of(paths, rule, extractor, options, skipped) for paths, rule in rules)
+    cell: dict[str, Any] = {
+        "protocol": asdict(protocol),
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+    }
+    kvd = kernel_distance(generated_features, real_features)
+    cell |= {"kvd": kvd.mean, "kvd_std": kvd.std}
+    return {**fvd_report(generated_features, real_features), **cell, **count(skipped)}
+
+
+def choose_reference(paths: list[Path], protocol: FVDProtocol) -> list[Path]:
+    """The protocol's choice of reference videos, in name order."""
+    import torch
+
+    if protocol.random_choice:
+        generator = torch.Generator().manual_seed(protocol.seed)
+        chosen = torch.randperm(len(paths), generator=generator)[: protocol.num_videos].sort().values
+        paths = paths if len(paths) < protocol.num_videos else [paths[i] for i in chosen.tolist()]
+    return first(paths, protocol.num_videos, "the reference folder", protocol)
+
+
+def first(paths: list[Path], count: int, where: str, protocol: FVDProtocol) -> list[Path]:
+    """The first `count` videos, or a ValueError that says how many there are."""
+    if len(paths) < count:
+        raise ValueError(
+            f"{protocol.name} needs {count} videos, {where} has {len(paths)}; "
+            f"--videos {len(paths)} compares fewer, and is then not comparable with published values"
+        )
+    return paths[:count]
+
+
+def load_extractor(name: str, weights: str | None) -> VideoExtractor:
+    """An extractor by its name on the command line."""
+    if name == "styleganv":
+        from metrics.extractors.torchscript import StyleGANVI3D
+
+        return StyleGANVI3D(weights)
+    if name == "videomae":
+        from metrics.extractors.videomae import VideoMAEExtractor
+
+        return VideoMAEExtractor.from_checkpoint(weights)
+    if name == "i3d":
+        from metrics.extractors.i3d import I3DExtractor
+
+        if weights is None:
+            raise ValueError("--extractor i3d needs --weights, a state dict such as rgb_imagenet.pt")
+        return I3DExtractor(weights)
+    from metrics.extractors.shapes_classifier import ShapesExtractor
+
+    return ShapesExtractor()
+
+
+def features_of(
+    paths: list[Path],
+    rule: ClipRule,
+    extractor: VideoExtractor,
+    options: argparse.Namespace,
+    skipped: list[VideoError],
+) -> torch.Tensor:
+    """Features (N, D) of the usable videos, from the cache where there is one and nothing was left out."""
+    from metrics.cache import FeatureCache, FeatureKey
+    from metrics.extractors.base import extract_features
+
+    cache = FeatureCache(Path(options.cache)) if options.cache else None
+    key = FeatureKey.of(paths, rule, extractor) if cache else None
+    if cache and key and (cached := cache.get(key)) is not None:
+        return cached
+    features = extract_features(extractor, (clips for _, clips in read(paths, rule, options, skipped)))
+    if cache and key and len(features) == len(paths):
+        cache.put(key, features)
+    return features
+
+
+def read(
+    paths: list[Path], rule: ClipRule, options: argparse.Namespace, skipped: list[VideoError]
+) -> Iterator[tuple[list[Path], torch.Tensor]]:
+    """Batches of clips on the device, with a progress bar when stderr is a terminal."""
+    from tqdm import tqdm
+
+    from metrics.videos import read_clips
+
+    batches = read_clips(paths, rule, options.batch_size, options.workers, skipped if options.skip_bad else None)
+    for batch, clips in tqdm(batches, total=-(-len(paths) // options.batch_size), unit="batch", disable=None):
+        yield batch, clips.to(options.device)
+
+
+def count(skipped: list[VideoError]) -> dict[str, Any]:
+    """What a result says about videos that were left out."""
+    return {"skipped": len(skipped), "skipped_files": [str(error) for error in skipped]}
+
+
+def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
+    """CLIPSIM and CLIP-Temp of a folder of videos, with 95 % intervals over videos."""
+    import torch
+
+    from metrics.clipsim import ClipScorer, prompt_similarity
+    from metrics.intervals import bootstrap_mean_interval
+    from metrics.temporal import neighbour_similarity
+    from metrics.videos import find_videos
+
+    paths = find_videos(options.generated)
+    prompts = read_prompts(Path(options.prompts), paths)
+    scorer = ClipScorer.from_pretrained(options.clip, evalcrafter_compat=options.evalcrafter_compat).to(options.device)
+    skipped: list[VideoError] = []
+    similarity, smoothness = [], []
+    for batch, videos in read(paths, ClipRule(options.frames), options, skipped):
+        frames = scorer.encode_frames(videos)
+        similarity.append(prompt_similarity(frames, scorer.encode_prompts([prompts[p] for p in batch])))
+        smoothness.append(neighbour_similarity(frames))
+    result: dict[str, Any] = {}
+    for name, parts in (("clipsim", similarity), ("clip_temp", smoothness)):
+        scores = torch.cat(parts).cpu()
+        result |= {name: float(scores.mean()), f"{name}_ci": list(bootstrap_mean_interval(scores))}
+    cell = {"n_videos": len(paths) - len(skipped), "num_frames": options.frames, "clip": scorer.name}
+    cell |= {"clip_sha256": scorer.sha256, "evalcrafter_compat": scorer.evalcrafter_compat}
+    return {**result, **cell, **count(skipped)}
+
+
+def read_prompts(file: Path, paths: list[Path]) -> dict[Path, str]:
+    """The prompt of every video, from json by file name or from lines in name order."""
+    text = file.read_text()
+    if file.suffix == ".json":
+        by_name = json.loads(text)
+        missing = [p.name for p in paths if p.name not in by_name]
+        if missing:
+            raise ValueError(f"{file}: no prompt for {len(missing)} videos, the first {missing[0]}")
+        return {p: by_name[p.name] for p in paths}
+    lines = text.splitlines()
+    if len(lines) != len(paths):
+        raise ValueError(f"{file}: {len(lines)} prompts for {len(paths)} videos")
+    return dict(zip(paths, lines, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Same-seed fidelity: how far a quantized model's videos are from the full-precision model's, video by video."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CAP_DB = 100.0
+"""Reported for identical tensors, whose PSNR and SQNR are infinite, so that means and intervals stay finite."""
+
+
+def psnr(videos: Tensor, reference: Tensor, data_range: float = 255.0) -> Tensor:
+    """Peak signal-to-noise ratio over all pixels of each video, by torchmetrics.
+
+    Args:
+        videos: uint8 or float (B, T, C, H, W).
+        reference: the same shape.
+        data_range: the pixels' full range, 255 for uint8.
+
+    Returns:
+        float32 (B,), dB, at most 100.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    _check_same_shape(videos, reference)
+    pixels = (1, 2, 3, 4)
+    value = peak_signal_noise_ratio(videos.float(), reference.float(), data_range, reduction="none", dim=pixels)
+    return value.clamp_max(CAP_DB)
+
+
+def ssim(videos: Tensor, reference: Tensor, data_range: float = 255.0) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of each frame, averaged per video, by torchmetrics.
+
+    Args:
+        videos: uint8 or float (B, T, C, H, W), H and W at least 11 (the Gaussian window).
+        reference: the same shape.
+        data_range: the pixels' full range, 255 for uint8.
+
+    Returns:
+        float32 (B,), −1 to 1.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _check_same_shape(videos, reference)
+    frames, target = videos.float().flatten(0, 1), reference.float().flatten(0, 1)
+    value = structural_similarity_index_measure(frames, target, data_range=data_range, reduction="none")
+    assert isinstance(value, Tensor)
+    return value.view(videos.shape[:2]).mean(1)
+
+
+def sqnr(values: Tensor, reference: Tensor) -> Tensor:
+    """Signal-to-quantization-noise ratio, 10 log₁₀ (Σ reference² / Σ (values − reference)²), of each sample.
+
+    Args:
+        values: (B, …), such as a quantized model's noise predictions.
+        reference: the same shape, the full-precision predictions.
+
+    Returns:
+        float64 (B,), dB, at most 100; −inf where the reference is zero and the values are not.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    _check_same_shape(values, reference)
+    values, reference = values.double().flatten(1), reference.double().flatten(1)
+    signal, noise = reference.square().sum(1), (values - reference).square().sum(1)
+    ratio = 10 * torch.log10(signal / noise)
+    return torch.where(noise == 0, CAP_DB, ratio).clamp_max(CAP_DB)
+
+
+def _check_same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"compared tensors must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -1,0 +1,136 @@
+"""Fréchet Video Distance (Unterthiner et al. 2018) with any extractor, reported with its uncertainty and its bias."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from metrics.extractors.base import VideoExtractor
+from metrics.frechet import Features, frechet_distance, frechet_infinity
+from metrics.intervals import bootstrap_interval, paired_bootstrap_interval
+
+MINIMUM_VIDEOS = 8
+"""Fewer say nothing, whatever the extractor."""
+
+RECOMMENDED_VIDEOS = 2048
+
+
+class FVDReport(TypedDict):
+    """One FVD cell; distances in squared feature units."""
+
+    fvd: float
+    fvd_inf: float
+    fvd_inf_r_squared: float
+    fvd_ci: list[float]
+    n_videos: int
+    n_reference: int
+    warning: str | None
+
+
+def fvd_report(
+    generated_features: Features,
+    reference_features: Features,
+    level: float = 0.95,
+    replicates: int = 500,
+    seed: int = 0,
+    paired: bool = False,
+) -> FVDReport:
+    """FVD with its extrapolation to infinitely many videos and its bootstrap interval.
+
+    `fvd_ci` resamples the generated videos against a fixed reference, see `metrics.intervals.bootstrap_interval`, or
+    with `paired` the pairs, see `paired_bootstrap_interval`.
+
+    Args:
+        generated_features: (N, D).
+        reference_features: (M, D).
+        level: coverage of the interval.
+        replicates: bootstrap resamplings.
+        seed: of the bootstrap and of the splits behind FVD∞.
+        paired: generated video i was prompted with the caption of reference clip i, as in text-to-video benchmarks.
+
+    Raises:
+        ValueError: fewer than 8 videos on a side, or features that do not match.
+    """
+    n_videos, n_reference = len(generated_features), len(reference_features)
+    fewest = min(n_videos, n_reference)
+    if fewest < MINIMUM_VIDEOS:
+        raise ValueError(
+            f"FVD of {n_videos} generated against {n_reference} reference videos: "
+            f"need at least {MINIMUM_VIDEOS} of each, {RECOMMENDED_VIDEOS} to compare with published values"
+        )
+    fit = frechet_infinity(generated_features, reference_features, seed=seed, paired=paired)
+    bootstrap = paired_bootstrap_interval if paired else bootstrap_interval
+    interval = bootstrap(generated_features, reference_features, level, replicates, seed)
+    warnings = []
+    if fewest < RECOMMENDED_VIDEOS:
+        warnings.append(f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}")
+    if fewest < 2 * generated_features.shape[1]:
+        warnings.append(f"fvd_inf is too high: fewer than {2 * generated_features.shape[1]} videos")
+    return FVDReport(
+        fvd=frechet_distance(generated_features, reference_features),
+        fvd_inf=fit.value,
+        fvd_inf_r_squared=fit.r_squared,
+        fvd_ci=list(interval),
+        n_videos=n_videos,
+        n_reference=n_reference,
+        warning="; ".join(warnings) or None,
+    )
+
+
+class FrechetVideoDistance(Metric):
+    """FVD as a torchmetrics metric.
+
+    It keeps features rather than moments (2,048 × 400 float32 is 3 MB), so that `report` can give the interval and the
+    extrapolation, and so that ranks synchronise by concatenation.
+
+    Args:
+        extractor: frozen network from uint8 (B, T, C, H, W) to (B, D).
+        reset_real_features: whether `reset` forgets the reference too.
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+
+    real_features: list[Tensor]
+    generated_features: list[Tensor]
+
+    def __init__(self, extractor: VideoExtractor, reset_real_features: bool = True) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.reset_real_features = reset_real_features
+        self.add_state("real_features", [], dist_reduce_fx="cat")
+        self.add_state("generated_features", [], dist_reduce_fx="cat")
+
+    def update(self, videos: Tensor, real: bool) -> None:
+        """Add uint8 videos (B, T, C, H, W) to the reference (`real=True`) or to the generated set."""
+        (self.real_features if real else self.generated_features).append(self.extractor(videos))
+
+    def compute(self) -> Tensor:
+        """FVD, a float64 scalar.
+
+        Raises:
+            ValueError: fewer than 2 videos on a side.
+        """
+        generated, real = self._features()
+        return torch.tensor(frechet_distance(generated, real), dtype=torch.float64)
+
+    def report(self, level: float = 0.95, replicates: int = 500, seed: int = 0) -> FVDReport:
+        """`fvd_report` of the videos seen by this process."""
+        return fvd_report(*self._features(), level=level, replicates=replicates, seed=seed)
+
+    def reset(self) -> None:
+        """Forget the generated videos, and the reference unless it is to be kept."""
+        kept = list(self.real_features)
+        super().reset()
+        if not self.reset_real_features:
+            self.real_features = kept
+
+    def _features(self) -> tuple[Tensor, Tensor]:
+        empty = torch.empty(0, self.extractor.num_features)
+        generated, real = (dim_zero_cat(f) if len(f) else empty for f in (self.generated_features, self.real_features))
+        return generated, real

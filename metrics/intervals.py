@@ -1,0 +1,178 @@
+"""Bootstrap intervals (Efron 1979): of the Fréchet distance, and of means of per-video scores. Videos are resampled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metrics.frechet import (
+    Features,
+    FeatureStatistics,
+    as_matrix,
+    check_same_width,
+    frechet_distance,
+    frechet_infinity,
+    matrix_sqrt,
+    sum_of_roots,
+    trace_sqrt_from_covariances,
+)
+
+
+def bootstrap_interval(
+    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """Basic bootstrap interval for the expected Fréchet distance at this N.
+
+    What is resampled: the rows (videos) of `features`, with replacement. The reference is held fixed, so its own
+    sampling error is not in the interval; neither is the finite-N bias, for which see `frechet_infinity`. Replicates
+    carry that bias twice, so their deviations are taken from their own mean m: [d − (q_hi − m), d − (q_lo − m)].
+
+    Each replicate is exact. What all share is done once (the reference's square root, the transformed features, all
+    means and traces as one product with the resampling counts), which leaves a small eigenvalue problem each.
+
+    Args:
+        features: (N, D).
+        reference: (M, D).
+        level: coverage, between 0 and 1.
+        replicates: number of resamplings.
+        seed: of the resampling.
+
+    Returns:
+        (low, high).
+    """
+    replicate = bootstrap_distances(features, reference, replicates, seed)
+    quantiles = torch.quantile(replicate, torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64))
+    low, high = frechet_distance(features, reference) - (quantiles - replicate.mean())
+    return float(low), float(high)
+
+
+def bootstrap_distances(features: Features, reference: Features, replicates: int = 500, seed: int = 0) -> Tensor:
+    """Fréchet distances of `replicates` resamplings of `features` to the fixed `reference`; float64 (replicates,)."""
+    x, y = as_matrix(features, minimum=2), FeatureStatistics.from_features(reference)
+    check_same_width(x.shape[1], len(y.mean))
+    n = len(x)
+    x, offset = x - x.mean(0), x.mean(0) - y.mean
+    counts = resampling_counts(n, replicates, seed)
+    means = counts @ x / n
+    traces = (counts @ x.square().sum(1) - n * means.square().sum(1)) / (n - 1)
+    z = x @ matrix_sqrt(y.covariance)
+    cross = torch.stack([sum_of_roots(_resampled_gram(z, w) / (n - 1)) for w in counts])
+    return (means + offset).square().sum(1) + traces + y.covariance.trace() - 2 * cross
+
+
+def paired_bootstrap_interval(
+    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval for the Fréchet distance of paired samples (same seeds and prompts on both sides).
+
+    What is resampled: the pairs. Resampling one side alone would count the prompts' variety as error, although both
+    sides share it. Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of
+    magnitude, so the interval is d times the replicates' quantiles relative to their mean (ours); it stays positive.
+
+    Args:
+        features: (N, D).
+        reference: (N, D); row i belongs to row i of `features`.
+        level: coverage, between 0 and 1.
+        replicates: number of resamplings.
+        seed: of the resampling.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: sides of different length.
+    """
+    x, y = as_matrix(features, minimum=2), as_matrix(reference, minimum=2)
+    if x.shape != y.shape:
+        raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    replicate = torch.stack([_weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
+    quantiles = torch.quantile(replicate, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
+    low, high = frechet_distance(x, y) * quantiles / replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    return float(low), float(high)
+
+
+def infinity_interval(
+    features: Features,
+    reference: Features,
+    level: float = 0.95,
+    replicates: int = 100,
+    seed: int = 0,
+    paired: bool = False,
+) -> tuple[float, float]:
+    """Basic bootstrap interval for FVD∞, see `metrics.frechet.frechet_infinity`.
+
+    What is resampled: the rows (videos) of `features`, or with `paired` the pairs, and with them the random split into
+    parts; an unpaired reference is held fixed. As in `bootstrap_interval`, deviations are taken from the replicates'
+    own mean. A replicate averages two permutations where the value itself averages eight, so the interval errs on the
+    wide side.
+
+    Args:
+        features: (N, D).
+        reference: (M, D).
+        level: coverage, between 0 and 1.
+        replicates: number of resamplings; each costs a few full distances.
+        seed: of the resampling.
+        paired: row i of both sides belongs to the same prompt.
+
+    Returns:
+        (low, high).
+    """
+    x, y = as_matrix(features, minimum=4), as_matrix(reference, minimum=4)
+    draws = torch.randint(len(x), (replicates, len(x)), generator=torch.Generator().manual_seed(seed))
+    values = [
+        frechet_infinity(x[rows], y[rows] if paired else y, repeats=2, seed=seed + i, paired=paired).value
+        for i, rows in enumerate(draws)
+    ]
+    replicate = torch.tensor(values, dtype=torch.float64)
+    quantiles = torch.quantile(replicate, torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64))
+    low, high = frechet_infinity(x, y, seed=seed, paired=paired).value - (quantiles - replicate.mean())
+    return float(low), float(high)
+
+
+def bootstrap_mean_interval(
+    scores: Tensor, level: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval for the mean score, resampling videos with replacement.
+
+    Args:
+        scores: (N,), one value per video.
+        level: coverage, between 0 and 1.
+        replicates: number of resamplings.
+        seed: of the resampling.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: fewer than 2 scores.
+    """
+    if scores.ndim != 1 or len(scores) < 2:
+        raise ValueError(f"an interval needs one score per video of at least 2 videos, got shape {tuple(scores.shape)}")
+    means = resampling_counts(len(scores), replicates, seed) @ scores.double().cpu() / len(scores)
+    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
+    return float(low), float(high)
+
+
+def resampling_counts(n: int, replicates: int, seed: int) -> Tensor:
+    """How often each of `n` samples is drawn in `n` draws with replacement; float64 (replicates, n)."""
+    draws = torch.randint(n, (replicates, n), generator=torch.Generator().manual_seed(seed))
+    return torch.zeros(replicates, n, dtype=torch.float64).scatter_add_(1, draws, torch.ones_like(draws).double())
+
+
+def _weighted_distance(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Fréchet distance of x and y (N, D) whose rows are drawn `weights` times."""
+    drawn = weights > 0
+    w = weights[drawn, None]
+    mean_x, mean_y = ((w * z[drawn]).sum(0) / w.sum() for z in (x, y))
+    root = (w / (w.sum() - 1)).sqrt()
+    a, b = (x[drawn] - mean_x) * root, (y[drawn] - mean_y) * root
+    cross = trace_sqrt_from_covariances(a.T @ a, b.T @ b)
+    return (mean_x - mean_y).square().sum() + a.square().sum() + b.square().sum() - 2 * cross
+
+
+def _resampled_gram(z: Tensor, weights: Tensor) -> Tensor:
+    """Gram matrix of the centred rows of z (N, D) drawn `weights` times: (D, D) or (rows drawn, rows drawn)."""
+    drawn = weights > 0
+    z, root = z[drawn], weights[drawn, None].sqrt()
+    deviations = (z - weights[drawn] @ z / weights.sum()) * root
+    return deviations @ deviations.T if len(z) < z.shape[1] else deviations.T @ deviations

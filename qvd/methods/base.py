@@ -1,0 +1,142 @@
+"""What a post-training quantization method is, and the plain path through it that methods refine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qvd.bits import ACTIVATION_BITS, Bits
+from qvd.quant.progress import Progress, no_progress
+from qvd.quant.rules import LayerRule, RangeMethod, SiteBits, apply_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from qvd.models.base import BoundaryLayers, ModelAdapter
+    from qvd.quant.layerwise import LayerSettings
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import LayerQuantization, Quantization
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """What the calibration set is made of: `num_samples` prompts, `num_steps` evenly spaced sampler steps of each."""
+
+    num_samples: int
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"quantizer.calibration.{name}={getattr(self, name)}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class QuantizationContext:
+    """What a method may know beside the denoiser and its ranges.
+
+    Attributes:
+        bits: the run's bit widths.
+        adapter: answers which layers are special.
+        timesteps: (n,) the sampler's whole timestep set.
+        progress: `progress(items, description)` iterates over items; a bar in experiments, silent here.
+    """
+
+    bits: Bits
+    adapter: ModelAdapter
+    timesteps: Tensor
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True)
+class PTQMethod(ABC):
+    """A post-training quantization method and its settings.
+
+    Attributes:
+        name: how tables call it.
+        calibration: which calibration set it wants.
+        weight_range, activation_range: how clipping ranges are found; weights per output channel, activations static
+            per tensor.
+        p_norm: the norm of the `lp` search.
+        bias_correction: b' = b + Ŵ·s + (W - Ŵ)·μ (ours, offered to every method).
+        softmax_bits: bits of attention probabilities (Q-Diffusion's default is 8); null: the run's activation bits.
+        rules: exceptions by layer name, the last match winning.
+    """
+
+    name: str
+    calibration: CalibrationPlan
+    weight_range: RangeMethod = RangeMethod.minmax
+    activation_range: RangeMethod = RangeMethod.minmax
+    p_norm: float = 2.4
+    bias_correction: bool = False
+    softmax_bits: int | None = 8
+    rules: list[LayerRule] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p_norm <= 10:
+            raise ValueError(f"quantizer.p_norm={self.p_norm}: must be in (0, 10]")
+        if self.softmax_bits is not None and self.softmax_bits not in ACTIVATION_BITS:
+            raise ValueError(f"quantizer.softmax_bits={self.softmax_bits}: must be null or in 2…16")
+
+    @abstractmethod
+    def quantize(
+        self,
+        denoiser: nn.Module,
+        ranges: Ranges,
+        calibration: Mapping[str, Tensor],
+        context: QuantizationContext,
+    ) -> Quantization:
+        """Map the denoiser and what calibration saw of it to a quantization; the denoiser is unchanged."""
+
+    def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
+        """Layers that the method itself treats apart, by name."""
+        return {}
+
+    @property
+    def settings(self) -> LayerSettings:
+        """The part of the settings that concerns single layers."""
+        from qvd.quant.layerwise import LayerSettings
+
+        return LayerSettings(self.weight_range, self.activation_range, self.p_norm, self.bias_correction)
+
+    def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
+        """Bits of every weighted layer and attention operand: run, then method, then the user's rules.
+
+        Raises:
+            ValueError: a rule that matches nothing.
+        """
+        from qvd.quant.sites import operand_sites, weighted_layers
+
+        bits = context.bits
+        softmax_bits = bits.activation and (self.softmax_bits or bits.activation)
+        plan = {name: SiteBits(bits.weight, bits.activation, "default") for name in weighted_layers(denoiser)}
+        for site in operand_sites(denoiser):
+            is_softmax = site.endswith(".probabilities")
+            plan[site] = SiteBits(None, softmax_bits if is_softmax else bits.activation, "default")
+        if bits.weight is not None or bits.activation is not None:
+            plan |= self.exceptions(context.adapter.boundary_layers(denoiser), bits)
+        return apply_rules(plan, self.rules)
+
+    def assemble(
+        self,
+        denoiser: nn.Module,
+        ranges: Ranges,
+        plan: Mapping[str, SiteBits],
+        layers: Mapping[str, LayerQuantization],
+        summary: dict[str, float],
+    ) -> Quantization:
+        """A `Quantization` from `layers`, with every layer that they leave out and every operand quantized plainly."""
+        from qvd.quant.layerwise import quantize_layer, quantize_operand
+        from qvd.quant.quantization import Quantization
+        from qvd.quant.sites import operand_sites, weighted_layers
+
+        settings = self.settings
+        complete = {
+            name: layers.get(name) or quantize_layer(name, layer, plan[name], ranges[name], settings)
+            for name, layer in weighted_layers(denoiser).items()
+        }
+        operands = {s: quantize_operand(s, plan[s], ranges[s], settings) for s in operand_sites(denoiser)}
+        return Quantization(complete, operands, summary)

@@ -1,0 +1,32 @@
+"""The floating-point arm: the reference that every other arm is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qvd.methods.base import CalibrationPlan, PTQMethod
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from qvd.methods.base import QuantizationContext
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import Quantization
+
+
+@dataclass(frozen=True)
+class FloatingPoint(PTQMethod):
+    """No quantization at all, whatever the bits."""
+
+    name: str = "fp"
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=1, num_steps=1))
+
+    def quantize(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: Mapping[str, Tensor], context: QuantizationContext
+    ) -> Quantization:
+        from qvd.quant.quantization import Quantization
+
+        return Quantization({}, {})

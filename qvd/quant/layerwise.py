@@ -1,0 +1,142 @@
+"""From statistics to the quantization of one site: input grid, integer weight, folded and corrected bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from qvd.quant.grids import AffineGrid, Grid
+from qvd.quant.layers import scale_input_channels
+from qvd.quant.observers import SiteRange
+from qvd.quant.quantization import LayerQuantization, Notes, OperandQuantization, QuantizedWeight, quantize_weight
+from qvd.quant.range_search import histogram_parameters
+from qvd.quant.rules import RangeMethod, SiteBits
+from qvd.quant.sites import Conv, Weighted, kind, num_groups
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """How every layer of a method is quantized; see `qvd.methods.base.PTQMethod` for the fields."""
+
+    weight_range: RangeMethod
+    activation_range: RangeMethod
+    p_norm: float
+    bias_correction: bool
+
+
+@dataclass(frozen=True)
+class ChannelTransform:
+    """x'' = (x - shift)/scale per input channel, each (channels,) float32 or None."""
+
+    shift: Tensor | None = None
+    scale: Tensor | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        return self.shift is None and self.scale is None
+
+    def __call__(self, x: Tensor, dim: int) -> Tensor:
+        """x'' of an `x` whose channels lie on dimension `dim`."""
+        shape = [1] * x.dim()
+        shape[dim] = -1
+        if self.shift is not None:
+            x = x - self.shift.view(shape)
+        return x if self.scale is None else x / self.scale.view(shape)
+
+
+IDENTITY = ChannelTransform()
+
+
+def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> AffineGrid:
+    """The static per-tensor affine grid of an activation site."""
+    scale, zero_point = histogram_parameters(
+        record.histogram, record.low, record.high, n_bits, settings.activation_range, p_norm=settings.p_norm
+    )
+    return AffineGrid(n_bits, scale, zero_point)
+
+
+def folded_weight(layer: Weighted, transform: ChannelTransform) -> Tensor:
+    """W·c, the weight that meets x''."""
+    weight = layer.weight.detach().float().cpu()
+    return weight if transform.scale is None else scale_input_channels(weight, transform.scale, num_groups(layer))
+
+
+def correction_taps(
+    layer: Weighted, weight: QuantizedWeight | None, transform: ChannelTransform, mean: Tensor, bias_correction: bool
+) -> Tensor | None:
+    """What shift and weight rounding add to the output, per output channel and kernel tap; None: nothing.
+
+    The paper folds W·s into the bias. With `bias_correction` it is Ŵ·s + (W - Ŵ)·μ, μ the channel means of x, which
+    also takes back the mean of the weight's rounding error (ours). Ŵ stands in the coordinates of x here.
+
+    Returns:
+        (out_channels, taps) float32; taps is 1 for Linear.
+    """
+    if transform.shift is None and (weight is None or not bias_correction):
+        return None
+    original = layer.weight.detach().float().cpu()
+    original = original.reshape(*original.shape[:2], -1)
+    shift = torch.zeros(len(mean)) if transform.shift is None else transform.shift
+    if weight is None or not bias_correction:
+        return _over_channels(original, shift, num_groups(layer))
+    rounded = weight.dequantize()
+    if transform.scale is not None:
+        rounded = scale_input_channels(rounded, 1 / transform.scale, num_groups(layer))
+    rounded = rounded.reshape(original.shape)
+    mean = mean.float()
+    return _over_channels(rounded, shift - mean, num_groups(layer)) + _over_channels(original, mean, num_groups(layer))
+
+
+def _over_channels(weight: Tensor, vector: Tensor, groups: int) -> Tensor:
+    """Σ_c W[o, c, k]·v[c]: (out, in/groups, taps) and (in,) → (out, taps)."""
+    return scale_input_channels(weight, vector, groups).sum(1)
+
+
+def quantize_layer(
+    name: str,
+    layer: Weighted,
+    bits: SiteBits,
+    record: SiteRange,
+    settings: LayerSettings,
+    transform: ChannelTransform = IDENTITY,
+    grid: Grid | None = None,
+    absorbed_by: str | None = None,
+    notes: Notes | None = None,
+) -> LayerQuantization:
+    """The quantization of one weighted layer; `grid` replaces the one that the settings would choose from `record`."""
+    if grid is None and bits.activation is not None:
+        grid = activation_grid(record, bits.activation, settings)
+    weight = None
+    if bits.weight is not None:
+        folded = folded_weight(layer, transform)
+        weight = quantize_weight(folded, bits.weight, settings.weight_range, p_norm=settings.p_norm)
+    result = LayerQuantization(
+        name,
+        kind(layer),
+        bits.rule,
+        weight,
+        grid,
+        shift=transform.shift,
+        scale=transform.scale,
+        absorbed_by=absorbed_by,
+        notes=notes or {},
+    )
+    taps = correction_taps(layer, weight, transform, record.channel_mean, settings.bias_correction)
+    if taps is None:
+        return result
+    if not isinstance(layer, nn.Linear) and _is_padded(layer):
+        return replace(result, border=taps.view(len(taps), 1, *layer.kernel_size))
+    bias = taps.sum(1) if layer.bias is None else layer.bias.detach().float().cpu() + taps.sum(1)
+    return replace(result, bias=bias)
+
+
+def _is_padded(layer: Conv) -> bool:
+    return layer.padding == "same" if isinstance(layer.padding, str) else any(layer.padding)
+
+
+def quantize_operand(site: str, bits: SiteBits, record: SiteRange, settings: LayerSettings) -> OperandQuantization:
+    """The quantization of one attention operand; probabilities have their zero point at 0 since their minimum is 0."""
+    grid = None if bits.activation is None else activation_grid(record, bits.activation, settings)
+    return OperandQuantization(site, f"attention.{site.rsplit('.', 1)[1]}", bits.rule, grid)

@@ -1,0 +1,83 @@
+"""Every choice in conf/ builds; every kind of bad input gets one line that names it."""
+
+import pytest
+
+from experiments.attributes import compose_run_config
+from experiments.config import CONF, GROUPS, check_group_choices
+from qvd.bits import Bits
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS for c in choices(g)])
+def test_every_choice_builds(group, choice, footage):
+    extra = [f"dataset.root={footage}"] if choice == "folder" else []
+    run = compose_run_config([f"{group}={choice}", *extra])
+    assert run.arms
+
+
+def test_an_experiment_lists_its_arms():
+    run = compose_run_config(["experiment=demo"])
+    assert [(arm.quantizer, str(arm.bits)) for arm in run.arms] == [
+        ("fp", "fp"),
+        ("naive", "w8a8"),
+        ("naive", "w4a8"),
+        ("qvd", "w8a8"),
+        ("qvd", "w4a8"),
+    ]
+
+
+@pytest.mark.parametrize("words", [["bits=fp"], ["quantizer=fp"], ["quantizer=fp", "bits=w4a8"]])
+def test_either_word_asks_for_fp(words):
+    (arm,) = compose_run_config(words).arms
+    assert arm.quantizer == "fp" and arm.bits == Bits(None, None)
+
+
+def test_n_videos_and_steps_follow_protocol_and_model():
+    run = compose_run_config([])
+    assert run.n_videos == run.protocol.n_videos
+    assert run.num_inference_steps == run.model.num_inference_steps
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bits=w99a8"], r"bits=w99a8: allowed are fp, or w\{2..8\}a\{2..16\}"),
+        (["n_videos=10"], "n_videos=10: must be an integer of at least 65"),
+        (["seed=-1"], "seed=-1: must be an integer of at least 0"),
+        (["device=tpu"], "device=tpu: allowed are cpu, cuda"),
+        (["num_inference_steps=0"], "num_inference_steps=0: must be an integer of at least 1"),
+        (["quantizer=nope"], "quantizer=nope: allowed are fp, naive, qvd"),
+        (["quantizer=qdv"], r"quantizer=qdv: .*did you mean qvd\?"),
+        (["quantizer.p_norm=0"], r"quantizer\.p_norm=0\.0: must be in"),
+        (["quantizer.htdq=foo"], "quantizer.htdq: Invalid value 'foo', expected one of"),
+        (["quantizer.calibration.num_steps=99"], r"num_steps=99: must lie in 1\.\.10"),
+        (["+quantizer.colour=red"], "quantizer.colour=red: no such option; allowed are"),
+        (["dataset=folder"], "dataset.root is required"),
+        (["dataset=folder", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
+        (["protocol.min_videos=1"], "protocol.min_videos=1: must be at least 8"),
+        (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
+        (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
+    ],
+)
+def test_bad_input(words, message):
+    with pytest.raises(ValueError, match=message):
+        compose_run_config(words)
+
+
+def test_a_missing_model_folder():
+    with pytest.raises(FileNotFoundError, match=r"model.path=/nowhere: no diffusers pipeline there"):
+        compose_run_config(["model.path=/nowhere"])
+
+
+def test_too_few_reference_clips(footage):
+    with pytest.raises(ValueError, match=r"2 reference clips; protocol tiny needs at least 65"):
+        compose_run_config(["dataset=folder", f"dataset.root={footage}", "dataset.clips_per_video=1"])
+
+
+def test_sweep_words_are_checked_one_by_one():
+    check_group_choices(["quantizer=naive,qvd", "model=tiny_modelscope"])
+    with pytest.raises(ValueError, match="quantizer=nope"):
+        check_group_choices(["quantizer=naive,nope"])

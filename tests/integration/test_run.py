@@ -1,0 +1,149 @@
+"""The main job as a user runs it: the command line, the shipped models, no part replaced."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+QUICK = [
+    "n_videos=65",
+    "num_inference_steps=2",
+    "quantizer.calibration.num_samples=2",
+    "quantizer.calibration.num_steps=2",
+]
+REQUIRED = {
+    *("fvd", "fvd_inf", "fvd_ci", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"),
+    *("n_videos", "protocol", "extractor", "model_bytes", "seconds"),
+}
+TIMINGS = {"seconds", "peak_memory_bytes"}
+
+
+def command(store, *words):
+    return [sys.executable, "run.py", f"store={store}", f"hydra.run.dir={store}/run", *words]
+
+
+def run(store, *words, **options):
+    return subprocess.run(command(store, *words), cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def without_timings(metrics):
+    plain = {key: value for key, value in metrics.items() if key not in TIMINGS | {"command"}}
+    return {key: without_timings(value) if isinstance(value, dict) else value for key, value in plain.items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    done = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
+    assert done.returncode == 0, done.stderr
+    return store, done
+
+
+def test_the_run_folder_is_printed_last_and_complete(finished):
+    store, done = finished
+    folder = Path(done.stdout.strip().splitlines()[-1])
+    assert folder == store / "run"
+    for name in (
+        "metrics.json",
+        "table.md",
+        "table.csv",
+        "grid.png",
+        "samples.gif",
+        "samples.mp4",
+        "report.html",
+        "wandb",
+    ):
+        assert (folder / name).exists(), name
+    assert "| qvd w4a8 | tiny | 65 |" in (folder / "table.md").read_text()
+    assert "Results" in done.stdout and "report: " in done.stdout
+
+
+def test_metrics_hold_what_was_promised(finished):
+    metrics = json.loads((finished[0] / "run" / "metrics.json").read_text())
+    assert set(metrics) >= REQUIRED
+    assert metrics["n_videos"] == 65 and metrics["protocol"] == "tiny"
+    assert metrics["fvd_ci"][0] <= metrics["fvd"] <= metrics["fvd_ci"][1]
+    for name in ("fvd", "fvd_inf", "fvd_fp", "clipsim", "clip_temp", "psnr_fp", "ssim_fp", "flicker"):
+        low, high = metrics[f"{name}_ci"]
+        assert low <= high, name
+    assert metrics["fvd_fp"] > 0 and 0 < metrics["ssim_fp"] < 1 and metrics["psnr_fp"] > 5
+    assert metrics["model_bytes"]["stored"] < metrics["arms"]["fp"]["model_bytes"]["stored"]
+    assert set(metrics["seconds"]) >= {"calibration", "quantization", "sampling"}
+
+
+def test_the_second_run_comes_from_the_store(finished):
+    store, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
+    first = json.loads((store / "run" / "metrics.json").read_text())
+    again = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")} == before
+    assert json.loads((store / "run" / "metrics.json").read_text()) == first
+
+
+def test_killed_during_sampling_the_same_command_goes_on(finished, tmp_path):
+    """SIGKILL after the first batch of the quantized arm; the metrics equal the uninterrupted run's."""
+    words = ["quantizer=qvd", "bits=w4a8", *QUICK]
+    process = subprocess.Popen(
+        command(tmp_path, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("quantization/*.json")) or len(list(tmp_path.glob("samples/*.json"))) < 6:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    written = len(list(tmp_path.glob("samples/*.json")))
+    assert written < 10
+    resumed = run(tmp_path, *words)
+    assert resumed.returncode == 0, resumed.stderr
+    expected = json.loads((finished[0] / "run" / "metrics.json").read_text())
+    assert without_timings(json.loads((tmp_path / "run" / "metrics.json").read_text())) == without_timings(expected)
+
+
+def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
+    store, _ = finished
+    victim = next((store / "quantization").glob("*.safetensors"))
+    victim.write_bytes(victim.read_bytes()[:-8])
+    again = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
+    assert again.returncode == 0, again.stderr
+    assert "damaged store file" in again.stderr
+
+
+def test_a_folder_of_videos_as_reference(finished, footage):
+    store, _ = finished
+    done = run(
+        store, "quantizer=fp", "n_videos=65", "num_inference_steps=2", "dataset=folder", f"dataset.root={footage}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "folder" in (store / "run" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quantizer=nope"], "error: quantizer=nope: allowed are"),
+        (["bits=w99a8"], "error: bits=w99a8: allowed are"),
+        (["n_videos=3"], "error: n_videos=3: must be"),
+        (["quantizer.rules=[{pattern: nothing.*, weight_bits: 8, activation_bits: 8}]", *QUICK], "matches no layer"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_no_traceback(words, message, finished):
+    done = run(finished[0], *words)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_video_is_named(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    done = run(tmp_path, "dataset=folder", f"dataset.root={tmp_path}")
+    assert done.returncode != 0
+    assert "broken.mp4: not a readable video" in done.stderr
+    assert "Traceback" not in done.stderr
