@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from metrics.protocols import ClipRule
 
@@ -27,22 +29,6 @@ class VideoError(ValueError):
     """A file that does not hold the clip asked for; the message names it."""
 
 
-class ClipDataset(Dataset[tuple[Path, "Tensor | VideoError"]]):
-    """One clip of every video, in order: (path, uint8 (T, 3, H, W)), or (path, the error) where there is none."""
-
-    def __init__(self, paths: list[Path], rule: ClipRule) -> None:
-        self.paths, self.rule = paths, rule
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Path, Tensor | VideoError]:
-        try:
-            return self.paths[index], read_clip(self.paths[index], self.rule, index)
-        except VideoError as error:
-            return self.paths[index], error
-
-
 def read_clips(
     paths: list[Path],
     rule: ClipRule,
@@ -50,13 +36,13 @@ def read_clips(
     workers: int = 2,
     skipped: list[VideoError] | None = None,
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Batches of clips in order, decoded ahead by worker processes; memory does not grow with the number of videos.
+    """Batches of clips in order, decoded ahead by threads; memory does not grow with the number of videos.
 
     Args:
         paths: video files or folders of frames.
         rule: which frames.
         batch_size: videos per batch.
-        workers: decoding processes; 0 decodes here.
+        workers: decoding threads; 0 decodes here.
         skipped: where to note unusable videos, unless all are; None makes them an error.
 
     Yields:
@@ -67,8 +53,8 @@ def read_clips(
         ValueError: frames of different sizes, when the rule has no resolution.
     """
     errors: list[VideoError] = []
-    clips = ClipDataset(paths, rule)
-    for batch in DataLoader(clips, batch_size, num_workers=min(workers, len(paths)), collate_fn=list):
+    clips = _decode_ahead(paths, rule, workers, ahead=2 * batch_size)
+    while batch := list(islice(clips, batch_size)):
         errors += [clip for _, clip in batch if isinstance(clip, VideoError)]
         good = [(path, clip) for path, clip in batch if not isinstance(clip, VideoError)]
         # After an error only the remaining ones are looked for, to name them all at once.
@@ -81,6 +67,32 @@ def read_clips(
         raise VideoError("\n".join(map(str, errors)))
     if skipped is not None:
         skipped += errors
+
+
+def _decode_ahead(
+    paths: list[Path], rule: ClipRule, workers: int, ahead: int
+) -> Iterator[tuple[Path, Tensor | VideoError]]:
+    """Every path with its clip or error, in order, at most `ahead` videos in advance.
+
+    Threads, because OpenCV decodes outside the interpreter lock, and because a forked process hangs when it frees a
+    capture that it inherited: FFmpeg then waits for decoding threads that were not forked.
+    """
+
+    def decode(index: int) -> tuple[Path, Tensor | VideoError]:
+        try:
+            return paths[index], read_clip(paths[index], rule, index)
+        except VideoError as error:
+            return paths[index], error
+
+    if workers == 0:
+        yield from map(decode, range(len(paths)))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        remaining = iter(range(len(paths)))
+        pending = deque(pool.submit(decode, index) for index in islice(remaining, ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(decode, index) for index in islice(remaining, 1))
 
 
 def find_videos(folder: str | Path) -> list[Path]:
