@@ -11,6 +11,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.result import arm_name
 from qvd.bits import Bits
 from qvd.calibration import captured_steps
 
@@ -30,16 +31,23 @@ class Arm:
     """One row of the table.
 
     Attributes:
+        variant: how the table calls it: the quantizer's name, unless the experiment gives another.
         quantizer: name of the choice in conf/quantizer.
         method: the method it configures.
         bits: its bit widths.
         overrides: command-line words that reproduce this arm alone.
     """
 
+    variant: str
     quantizer: str
     method: PTQMethod
     bits: Bits
     overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The row's name, unique within a run."""
+        return arm_name(self.variant, str(self.bits))
 
 
 @dataclass(frozen=True)
@@ -141,25 +149,32 @@ def _writable(schema: DictConfig) -> DictConfig:
 
 
 def _build_arms(config: DictConfig, quantizer: str) -> tuple[Arm, ...]:
+    """The command line's arm, or those of the experiment: every entry once for each of its bits."""
     if not config.experiment.arms:
         return (_build_arm(quantizer, config.quantizer, config.bits, {}),)
-    arms = []
+    arms: list[Arm] = []
     for number, arm in enumerate(config.experiment.arms):
         path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
         if not path.exists():
             allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
             raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {_nearest(arm.quantizer, allowed)}")
-        arms.append(_build_arm(arm.quantizer, _load(path), arm.bits, arm.get("options", {})))
+        for bits in arm.bits if OmegaConf.is_list(arm.bits) else [arm.bits]:
+            built = _build_arm(arm.quantizer, _load(path), bits, arm.get("options", {}), arm.get("variant"))
+            if built.name in {other.name for other in arms}:
+                raise ValueError(f"experiment.arms[{number}]: a second arm called {built.name}; give it a variant")
+            arms.append(built)
     return tuple(arms)
 
 
-def _build_arm(name: str, node: DictConfig, bits: str, options: DictConfig | dict[str, Any]) -> Arm:
+def _build_arm(
+    name: str, node: DictConfig, bits: str, options: DictConfig | dict[str, Any], variant: str | None = None
+) -> Arm:
     parsed = Bits.parse(str(bits))
     if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
         name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
     method = build_node(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
-    return Arm(name, method, parsed, tuple(words))
+    return Arm(variant or name, name, method, parsed, tuple(words))
 
 
 def _load(path: Path) -> DictConfig:

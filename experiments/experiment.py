@@ -48,7 +48,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     for arm in config.arms:
         if arm.bits.weight is None:
             continue
-        with reporter.on_arm(f"{arm.quantizer} {arm.bits}"):
+        with reporter.on_arm(arm.name):
             results.append(_run_arm(config, arm, stages, evaluator, fp_samples, prompts, overrides))
     show(config, store, run_dir, results, resolved, overrides)
     return run_dir
@@ -102,7 +102,16 @@ def _figures(store: Store, results: list[ArmResult]) -> dict[str, bytes]:
 
 def metrics_document(results: list[ArmResult]) -> dict[str, Any]:
     """What metrics.json holds: every arm by name, and a single arm's metrics at the top level as well."""
-    arms = {result.name: {**result.metrics, "command": result.command} for result in results}
+    arms = {
+        result.name: {
+            "variant": result.variant,
+            "quantizer": result.quantizer,
+            "bits": result.bits,
+            **result.metrics,
+            "command": result.command,
+        }
+        for result in results
+    }
     compared = results[1:] or results
     return {**(compared[0].metrics if len(compared) == 1 else {}), "arms": arms}
 
@@ -129,6 +138,7 @@ def _run_arm(
         "metrics": metrics,
     }
     return ArmResult(
+        variant=arm.variant,
         quantizer=arm.quantizer,
         bits=str(arm.bits),
         metrics={
@@ -152,6 +162,7 @@ def _evaluate_fp(
     metrics = evaluator.metrics(samples, samples, prompts)
     size = stages.fp_bytes()
     return ArmResult(
+        variant="fp",
         quantizer="fp",
         bits="fp",
         metrics={
@@ -193,5 +204,6 @@ def _costs(timed: dict[str, StageResult | Artifact]) -> dict[str, dict[str, floa
 def _command(overrides: list[str], arm_overrides: tuple[str, ...]) -> str:
     """The command that repeats one arm alone: the run's own words, with the arm's in place of the experiment's."""
     replaced = {word.partition("=")[0] for word in arm_overrides} | {"experiment", "bits"}
-    kept = [word for word in overrides if word.partition("=")[0] not in replaced]
+    keys = [(word, word.lstrip("+~").partition("=")[0]) for word in overrides]
+    kept = [word for word, key in keys if key not in replaced and not key.startswith("experiment.")]
     return shlex.join(["python", "run.py", *kept, *arm_overrides])

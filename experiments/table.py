@@ -8,9 +8,9 @@ from experiments.published import PUBLISHED
 from experiments.tabular import MISSING, Cell, Column, Place, Table, render_terminal, to_csv, to_markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from experiments.result import ArmResult
+    from experiments.result import ArmMetrics
 
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
@@ -18,7 +18,7 @@ _MEGABYTE = 1e6
 _SAME_SEED_METRICS = ("fvd_fp", "psnr_fp", "ssim_fp")
 
 
-def build_table(arms: list[ArmResult]) -> Table:
+def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
     """One row per arm, in the given order; the published values are the appendix.
 
     Raises:
@@ -26,9 +26,9 @@ def build_table(arms: list[ArmResult]) -> Table:
     """
     if not arms:
         raise ValueError("a table needs at least one arm")
-    filled = [*_COLUMNS, *_stage_columns(arms)]
+    filled = [*_setting_columns(arms), *_COLUMNS, *_stage_columns(arms)]
     return Table(
-        title="Results",
+        title=title,
         columns=[column for column, _ in filled],
         rows=[[fill(arm) for _, fill in filled] for arm in arms],
         notes=[*_protocol_notes(arms), *_missing_notes(arms), _READING_NOTE],
@@ -56,23 +56,30 @@ def published_table(embedded: bool = True) -> Table:
     return Table(title=f"Published values ({ours})", columns=columns, rows=rows, notes=notes)
 
 
-def _metric(key: str, interval_key: str | None = None) -> Callable[[ArmResult], Cell]:
-    def fill(arm: ArmResult) -> Cell:
+def _metric(key: str, interval_key: str | None = None) -> Callable[[ArmMetrics], Cell]:
+    def fill(arm: ArmMetrics) -> Cell:
         interval = arm.metrics.get(interval_key or f"{key}_ci")
         return Cell(arm.metrics.get(key), None if interval is None else tuple(interval))
 
     return fill
 
 
-def _value(read: Callable[[ArmResult], float | str | None]) -> Callable[[ArmResult], Cell]:
+def _value(read: Callable[[ArmMetrics], float | str | None]) -> Callable[[ArmMetrics], Cell]:
     return lambda arm: Cell(read(arm))
 
 
-def _stage(group: str, stage: str) -> Callable[[ArmResult], Cell]:
+def _stage(group: str, stage: str) -> Callable[[ArmMetrics], Cell]:
     return _value(lambda arm: arm.metrics[group].get(stage))
 
 
-def _stage_columns(arms: list[ArmResult]) -> list[tuple[Column, Callable[[ArmResult], Cell]]]:
+def _setting_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+    """What tells the runs of a sweep apart; none within one run."""
+    if not any(arm.setting for arm in arms):
+        return []
+    return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
+
+
+def _stage_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
     """Seconds and peak bytes of each stage that any arm ran; csv only."""
     columns = []
     for group in ("seconds", "peak_memory_bytes"):
@@ -82,7 +89,7 @@ def _stage_columns(arms: list[ArmResult]) -> list[tuple[Column, Callable[[ArmRes
     return columns
 
 
-def describe_model(arm: ArmResult) -> str:
+def describe_model(arm: ArmMetrics) -> str:
     name = str(arm.metrics.get("model", "model"))
     return f"{name} (embedded tiny model)" if arm.metrics.get("embedded") else name
 
@@ -92,21 +99,14 @@ def describe_extractor(metrics: dict[str, Any]) -> str:
     return f"{extractor['name']} (sha256 {extractor['sha256'][:12]})"
 
 
-def frame_size(arm: ArmResult) -> tuple[int, str]:
-    """Frames per video, and "height×width" in pixels."""
-    _, num_frames, _, height, width = arm.videos.shape
-    return num_frames, f"{height}×{width}"
-
-
-def _protocol_notes(arms: list[ArmResult]) -> list[str]:
+def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     """What the numbers were measured with: one note if all arms share it, else one per group of arms."""
     groups: dict[str, list[str]] = {}
     for arm in arms:
         m = arm.metrics
-        num_frames, resolution = frame_size(arm)
         note = (
-            f"model {describe_model(arm)}; protocol {m['protocol']}; N = {m['n_videos']} videos of {num_frames} "
-            f"frames at {resolution} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
+            f"model {describe_model(arm)}; protocol {m['protocol']}; N = {m['n_videos']} videos of {m['num_frames']} "
+            f"frames at {m['resolution']}×{m['resolution']} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
         )
         groups.setdefault(note, []).append(arm.name)
     if len(groups) == 1:
@@ -114,7 +114,7 @@ def _protocol_notes(arms: list[ArmResult]) -> list[str]:
     return [f"Measured with ({', '.join(names)}): {note}." for note, names in groups.items()]
 
 
-def _missing_notes(arms: list[ArmResult]) -> list[str]:
+def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     """Why each n/a is one: the evaluation's own reason (`metrics["missing"]`), else what follows from the arm."""
     reasons: dict[str, list[str]] = {}
     for arm in arms:
@@ -136,7 +136,7 @@ _READING_NOTE = (
     "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits."
 )
 
-_COLUMNS: list[tuple[Column, Callable[[ArmResult], Cell]]] = [
+_COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
     (Column("arm", "Arm", numeric=False), _value(lambda arm: arm.name)),
     (Column("model", "Model", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics.get("model"))),
     (
@@ -168,8 +168,8 @@ _COLUMNS: list[tuple[Column, Callable[[ArmResult], Cell]]] = [
         Column("peak_memory_mb", "Peak MB", decimals=0, place=Place.DOCUMENT),
         _value(lambda arm: max(arm.metrics["peak_memory_bytes"].values(), default=0) / _MEGABYTE),
     ),
-    (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: frame_size(arm)[0])),
-    (Column("resolution", "Resolution", place=Place.CSV, numeric=False), _value(lambda arm: frame_size(arm)[1])),
+    (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: arm.metrics["num_frames"])),
+    (Column("resolution", "Resolution", place=Place.CSV), _value(lambda arm: arm.metrics["resolution"])),
     (Column("reference", "Reference", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics["reference"])),
     (
         Column("extractor", "Extractor", place=Place.CSV, numeric=False),

@@ -34,6 +34,8 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
         "clip_temp": 0.987,
         "flicker": 3.2,
         "n_videos": len(videos),
+        "num_frames": videos.shape[1],
+        "resolution": videos.shape[-1],
         "protocol": "tiny",
         "reference": "shapes/evaluation",
         "extractor": {"name": "shapes_classifier", "sha256": "9f86d081884c7d659a2f" + "0" * 44},
@@ -46,7 +48,15 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
     quantization_map = [] if is_fp else [_map_row(site) for site in SITES]
     command = f"python run.py quantizer={quantizer} bits={bits}"
     return ArmResult(
-        quantizer, bits, measured | same_seed | metrics, prompts, videos, quantization_map, command, histograms
+        variant=quantizer,
+        quantizer=quantizer,
+        bits=bits,
+        metrics=measured | same_seed | metrics,
+        prompts=prompts,
+        videos=videos,
+        quantization_map=quantization_map,
+        command=command,
+        histograms=histograms,
     )
 
 

@@ -23,7 +23,7 @@ def test_csv_keeps_every_digit(arms):
         assert [float(row[f"{key}_low"]), float(row[f"{key}_high"])] == arms[1].metrics[f"{key}_ci"]
     assert float(row["seconds"]) == 61.25
     assert float(row["seconds_sampling"]) == 55.25
-    assert (row["num_frames"], row["resolution"]) == ("8", "32×32")
+    assert (row["num_frames"], row["resolution"]) == ("8", "32")
     assert row["extractor"].endswith(arms[1].metrics["extractor"]["sha256"])
 
 
