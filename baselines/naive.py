@@ -9,11 +9,10 @@ from qvd.methods.base import CalibrationPlan, PTQMethod
 from qvd.quant.rules import SiteBits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
+    from torch import nn
 
     from qvd.bits import Bits
+    from qvd.calibration import CalibrationSet
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
     from qvd.quant.observers import Ranges
@@ -32,6 +31,6 @@ class Naive(PTQMethod):
         return {name: SiteBits(None, None, rule) for rule, names in named.items() for name in names}
 
     def quantize(
-        self, denoiser: nn.Module, ranges: Ranges, calibration: Mapping[str, Tensor], context: QuantizationContext
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         return self.assemble(denoiser, ranges, self.site_bits(denoiser, context), {}, {})

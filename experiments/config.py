@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,13 +12,13 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.reference import Reference
 from experiments.result import arm_name
 from qvd.bits import Bits
-from qvd.calibration import captured_steps
 
 if TYPE_CHECKING:
-    from experiments.protocol import Protocol
     from experiments.tracking import Tracking
+    from metrics.protocols import Protocol
     from qvd.data.base import VideoDataset
     from qvd.methods.base import PTQMethod
     from qvd.models.base import ModelAdapter
@@ -67,6 +68,11 @@ class RunConfig:
     num_inference_steps: int
     store: str
 
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference clips and prompts."""
+        return Reference(self.dataset, self.protocol, self.n_videos)
+
 
 def build_node(node: DictConfig, where: str) -> Any:
     """Make the dataclass that a node's `_target_` names, checking every key, type and range.
@@ -100,7 +106,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         ValueError, FileNotFoundError: one line naming the value and what is allowed.
     """
     model = build_node(config.model, "model")
-    model.folder()
+    model.check()
     dataset = build_node(config.dataset, "dataset")
     protocol = build_node(config.protocol, "protocol")
     run = RunConfig(
@@ -118,7 +124,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         store=config.store,
     )
     for arm in run.arms:
-        captured_steps(run.num_inference_steps, arm.method.calibration.num_steps)
+        arm.method.calibration.check(run.num_inference_steps)
     _check_reference(run)
     return run
 
@@ -182,11 +188,16 @@ def _load(path: Path) -> DictConfig:
 
 
 def _check_reference(run: RunConfig) -> None:
-    available = run.dataset.available_clips()
-    if available is not None and available < run.protocol.min_videos:
+    protocol = run.protocol
+    if run.model.num_frames < protocol.num_frames:
         raise ValueError(
-            f"dataset {run.dataset.describe()}: {available} reference clips; "
-            f"protocol {run.protocol.name} needs at least {run.protocol.min_videos}"
+            f"model.num_frames={run.model.num_frames}: protocol {protocol.name} compares clips of "
+            f"{protocol.num_frames} frames"
+        )
+    if run.reference.count < protocol.min_videos:
+        raise ValueError(
+            f"dataset {run.dataset.describe()}: {run.reference.count} reference clips; "
+            f"protocol {protocol.name} needs at least {protocol.min_videos}"
         )
 
 

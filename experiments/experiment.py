@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import yaml
 
 from experiments.config import Arm, RunConfig
 from experiments.evaluation import Evaluator
-from experiments.figures import figure_pngs
+from experiments.figure_stage import StudiedArm, choose_studied, run_figures
 from experiments.media import write_gif, write_grid, write_mp4
 from experiments.progress import Reporter
 from experiments.report import write_report
 from experiments.result import ArmResult
-from experiments.stages import StageResult, Stages
+from experiments.stages import StageOutput, StageResult, Stages
 from experiments.table import build_table, render_terminal, to_csv, to_markdown
 from experiments.tracking import provenance, track_arm
-from qvd.store import Artifact, Result, Store, fingerprint, source_digest
+from qvd.store import Store
 
 
 def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: list[str]) -> Path:
@@ -45,21 +46,29 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     with reporter.on_arm("fp"):
         fp_samples = stages.samples(None)
         results = [_evaluate_fp(config, stages, evaluator, fp_samples, prompts, _command(overrides, ("quantizer=fp",)))]
+    studied = []
     for arm in config.arms:
         if arm.bits.weight is None:
             continue
         with reporter.on_arm(arm.name):
-            results.append(_run_arm(config, arm, stages, evaluator, fp_samples, prompts, overrides))
-    show(config, store, run_dir, results, resolved, overrides)
+            result, inside = _run_arm(config, arm, stages, evaluator, fp_samples, prompts, overrides)
+        results.append(result)
+        studied.append(inside)
+    figures = run_figures(stages, results, choose_studied(studied))
+    show(config, run_dir, results, figures, resolved, overrides)
     return run_dir
 
 
 def show(
-    config: RunConfig, store: Store, run_dir: Path, results: list[ArmResult], resolved: str, overrides: list[str]
+    config: RunConfig,
+    run_dir: Path,
+    results: list[ArmResult],
+    figures: Mapping[str, bytes],
+    resolved: str,
+    overrides: list[str],
 ) -> None:
     """Write everything a person looks at into the run folder, log it, and print the table."""
     table = build_table(results)
-    figures = _figures(store, results)
     (run_dir / "metrics.json").write_text(json.dumps(metrics_document(results), indent=2) + "\n")
     (run_dir / "table.md").write_text(to_markdown(table))
     (run_dir / "table.csv").write_text(to_csv(table))
@@ -83,21 +92,6 @@ def show(
         )
     render_terminal(table)
     print(f"report: {report}")
-
-
-def _figures(store: Store, results: list[ArmResult]) -> dict[str, bytes]:
-    """The run's figures as PNG; drawing them takes seconds, so they are kept like any other result."""
-    import torch
-
-    def compute() -> Result:
-        pngs = figure_pngs(results)
-        return {name: torch.frombuffer(bytearray(png), dtype=torch.uint8) for name, png in pngs.items()}, {}
-
-    # Metrics and map follow from the calibration set, and so stand for the histograms too.
-    arms = [[arm.name, arm.metrics, arm.quantization_map] for arm in results]
-    inputs = {"arms": fingerprint(arms), "code": source_digest("experiments/figures.py")}
-    tensors = store.fetch("figures", inputs, compute).tensors
-    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def metrics_document(results: list[ArmResult]) -> dict[str, Any]:
@@ -124,26 +118,29 @@ def _run_arm(
     fp_samples: StageResult,
     prompts: list[str],
     overrides: list[str],
-) -> ArmResult:
+) -> tuple[ArmResult, StudiedArm]:
     calibration = stages.calibration(arm.method.calibration)
     ranges = stages.ranges(calibration)
     quantized = stages.quantization(arm, calibration, ranges)
     samples = stages.samples(quantized)
+    sqnr = stages.step_sqnr(quantized)
     metrics = evaluator.metrics(samples, fp_samples, prompts)
-    timed: dict[str, StageResult | Artifact] = {
+    timed: dict[str, StageOutput] = {
         "calibration": calibration,
         "ranges": ranges,
         "quantization": quantized,
         "sampling": samples,
+        "sqnr": sqnr,
         "metrics": metrics,
     }
-    return ArmResult(
+    result = ArmResult(
         variant=arm.variant,
         quantizer=arm.quantizer,
         bits=str(arm.bits),
         metrics={
             **_provenance_of_numbers(config, evaluator),
             **metrics.metadata,
+            **sqnr.metadata,
             "quantization": quantized.metadata["summary"],
             "model_bytes": quantized.metadata["model_bytes"],
             **_costs(timed),
@@ -154,6 +151,7 @@ def _run_arm(
         command=_command(overrides, arm.overrides),
         histograms=stages.histograms(ranges),
     )
+    return result, StudiedArm(arm, quantized, ranges)
 
 
 def _evaluate_fp(
@@ -194,7 +192,7 @@ def _provenance_of_numbers(config: RunConfig, evaluator: Evaluator) -> dict[str,
     }
 
 
-def _costs(timed: dict[str, StageResult | Artifact]) -> dict[str, dict[str, float]]:
+def _costs(timed: Mapping[str, StageOutput]) -> dict[str, dict[str, float]]:
     return {
         "seconds": {stage: round(result.seconds, 3) for stage, result in timed.items()},
         "peak_memory_bytes": {stage: result.peak_memory_bytes for stage, result in timed.items()},

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from experiments.result import ArmResult
 
 # Okabe and Ito's colour-blind-safe palette; FP is black.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-_FP_COLOUR = "#222222"
-_BAR_COLOUR = "#aab2bd"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+FP_COLOUR = "#222222"
+BAR_COLOUR = "#aab2bd"
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -39,6 +39,7 @@ _METRICS = {
 _HISTOGRAM_BINS = 96
 _TITLE = 44  # characters that fit over a panel
 _RANGE_COLUMNS = 3
+_RANGE_ARMS = 6
 _DPI = 140
 
 
@@ -52,10 +53,11 @@ def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
 
 def figure_pngs(arms: list[ArmResult]) -> dict[str, bytes]:
     """`build_figures`, drawn as PNG."""
-    return {name: _png(figure) for name, figure in build_figures(arms).items()}
+    return {name: to_png(figure) for name, figure in build_figures(arms).items()}
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The figure's PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
@@ -63,7 +65,7 @@ def _png(figure: Figure) -> bytes:
 
 def metric_figure(arms: list[ArmResult]) -> Figure:
     """A panel per metric: a point with its interval per arm; FP's interval is shaded where FP has one."""
-    figure = _figure(10.5, 1.1 + 0.32 * len(arms))
+    figure = new_figure(10.5, 1.1 + 0.32 * len(arms))
     axes = figure.subplots(1, len(_METRICS), sharey=True)
     colours = _colours(arms)
     for ax, (key, title) in zip(axes, _METRICS.items(), strict=True):
@@ -80,16 +82,19 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
     """Activation histograms of `sites` sites spread over the network, under the quantization range of every arm.
 
     A site's range is that of the quantization map's row of the same `layer`; values outside it are clipped. The map
-    gives it after a method's shift and scale, so there it overlays the raw histogram only roughly.
+    gives it after a method's shift and scale, so there it overlays the raw histogram only roughly. Of many arms, those
+    at the last one's bits are drawn.
     """
     arms = [arm for arm in arms if arm.quantization_map]
+    if len(arms) > _RANGE_ARMS:
+        arms = [arm for arm in arms if arm.bits == arms[-1].bits][:_RANGE_ARMS]
     histograms = arms[0].histograms
     ranges = [{row["layer"]: row["range"] for row in arm.quantization_map} for arm in arms]
     known = [site for site in histograms if any(of_arm.get(site) for of_arm in ranges)]
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(sites, len(known))).round().astype(int))]
     columns = min(_RANGE_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = _figure(10.5, 0.8 + 2.0 * rows)
+    figure = new_figure(10.5, 0.8 + 2.0 * rows)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for ax in axes[len(chosen) :]:
         ax.set_axis_off()
@@ -101,7 +106,7 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
                     ax,
                     of_arm[site],
                     height=0.96 - i * 0.34 / len(arms),
-                    colour=_PALETTE[i % len(_PALETTE)],
+                    colour=PALETTE[i % len(PALETTE)],
                     label=arm.name,
                 )
         ax.set_title(site if len(site) <= _TITLE else f"…{site[1 - _TITLE :]}", fontsize=8, fontweight="normal")
@@ -117,12 +122,12 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
 def seconds_figure(arms: list[ArmResult]) -> Figure:
     """Stacked bars: seconds of each stage per arm."""
     stages = list(dict.fromkeys(stage for arm in arms for stage in arm.metrics["seconds"]))
-    figure = _figure(10.5, 1.1 + 0.32 * len(arms))
+    figure = new_figure(10.5, 1.1 + 0.32 * len(arms))
     ax = figure.subplots()
     left = np.zeros(len(arms))
     for i, stage in enumerate(stages):
         seconds = np.array([arm.metrics["seconds"].get(stage, 0.0) for arm in arms])
-        colour = _PALETTE[i % len(_PALETTE)]
+        colour = PALETTE[i % len(PALETTE)]
         ax.barh(range(len(arms)), seconds, left=left, label=stage, color=colour, edgecolor="white", height=0.7)
         left += seconds
     for row, total in enumerate(left):
@@ -145,7 +150,7 @@ def histogram_ranges(histogram: dict[str, Any], bins: int = _HISTOGRAM_BINS) -> 
     return np.add.reduceat(counts, starts), np.append(edges[starts], edges[-1])
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot, so that none is left open, in this module's style."""
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -157,8 +162,8 @@ def _figure(width: float, height: float) -> Figure:
 
 def _colours(arms: list[ArmResult]) -> list[str]:
     quantizers = list(dict.fromkeys(arm.quantizer for arm in arms if arm.quantizer != "fp"))
-    palette = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(quantizers)}
-    return [palette.get(arm.quantizer, _FP_COLOUR) for arm in arms]
+    palette = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(quantizers)}
+    return [palette.get(arm.quantizer, FP_COLOUR) for arm in arms]
 
 
 def _points(ax: Axes, arms: list[ArmResult], key: str, colours: list[str]) -> None:
@@ -172,14 +177,14 @@ def _points(ax: Axes, arms: list[ArmResult], key: str, colours: list[str]) -> No
         if interval is not None:
             ax.hlines(row, *interval, color=colour, linewidth=2)
             if arm.quantizer == "fp":
-                ax.axvspan(*interval, color=_FP_COLOUR, alpha=0.08, linewidth=0)
+                ax.axvspan(*interval, color=FP_COLOUR, alpha=0.08, linewidth=0)
         ax.plot(value, row, "o", color=colour, markersize=6)
 
 
 def _histogram(ax: Axes, histogram: dict[str, Any]) -> None:
     counts, edges = histogram_ranges(histogram)
     # The bars end below the brackets: the axis spans 1e-6 to 1e3, a share at most 1.
-    ax.stairs(np.maximum(counts / counts.sum(), 1e-6), edges, fill=True, baseline=1e-6, color=_BAR_COLOUR)
+    ax.stairs(np.maximum(counts / counts.sum(), 1e-6), edges, fill=True, baseline=1e-6, color=BAR_COLOUR)
     ax.set_yscale("log")
     ax.set_ylim(1e-6, 1e3)
     ax.set_yticks([1e-6, 1e-4, 1e-2, 1.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
@@ -22,9 +22,8 @@ class Reporter:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False)
 
-    def track(self, items: Iterable[T], description: str) -> Iterator[T]:
+    def track(self, items: Collection[T], description: str) -> Iterator[T]:
         """Iterate with a bar; where stderr is no terminal, one line per stage instead."""
-        items = list(items)
         if not self.console.is_terminal:
             self.say(f"{self._prefix()}{description} ({len(items)})")
             yield from items
@@ -38,7 +37,7 @@ class Reporter:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console) as progress:
-            yield from progress.track(items, description=f"{self._prefix()}{description}")
+            yield from progress.track(items, total=len(items), description=f"{self._prefix()}{description}")
 
     def note(self, text: str) -> AbstractContextManager:
         """A spinner, or one line, for work whose length is unknown."""

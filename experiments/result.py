@@ -51,7 +51,7 @@ class ArmResult(ArmMetrics):
         prompts: the captions, in sample order.
         videos: uint8 (N, T, 3, H, W), in sample order.
         quantization_map: one row per quantized layer or matmul operand; empty for FP.
-        histograms: activation histograms by site: {"counts": [..], "low": float, "high": float}.
+        histograms: activation histograms by site: {"counts": array, "low": float, "high": float}.
     """
 
     prompts: list[str]

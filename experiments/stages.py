@@ -6,24 +6,28 @@ and the pipeline is loaded only when a stage really has to run.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import Arm, RunConfig
 from experiments.progress import Reporter
-from qvd.store import Artifact, Result, Store, file_digest, fingerprint, source_digest
+from qvd.store import ROOT, Artifact, ArtifactFile, Result, Store, fingerprint, source_digest
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
-    from qvd.methods.base import CalibrationPlan
+    from qvd.calibration import CalibrationSet
+    from qvd.methods.base import CalibrationPlan, PTQMethod
 
 SAMPLING_CODE = ("qvd/models", "qvd/sampling.py")
-CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration.py")
-QUANTIZATION_CODE = (*CALIBRATION_CODE, "qvd/quant", "qvd/methods", "baselines")
+CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration.py", "qvd/calibration_plan.py")
+SQNR_VIDEOS = 8
+QUANTIZATION_CODE = (*CALIBRATION_CODE, "qvd/quant", "qvd/methods")
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,45 @@ class StageResult:
         )
 
 
+@dataclass(frozen=True)
+class CalibrationResult:
+    """The calibration set as its files; the rest as in `StageResult`."""
+
+    key: str
+    files: tuple[Path, ...]
+    seconds: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def join(cls, parts: list[ArtifactFile]) -> CalibrationResult:
+        return cls(
+            key=fingerprint([part.key for part in parts]),
+            files=tuple(part.path for part in parts),
+            seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        )
+
+    def open(self, device: str) -> CalibrationSet:
+        """The set, read from its files as it is used."""
+        from qvd.calibration import CalibrationSet
+
+        return CalibrationSet.from_files(self.files, device)
+
+
+StageOutput = StageResult | CalibrationResult | Artifact
+
+
 class Stages:
     """Runs the stages of one config over one store."""
 
     def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
         self.config, self.store, self.reporter = config, store, reporter
+        self._ranges: dict[str, Artifact] = {}
 
     @cached_property
     def pipeline(self) -> DiffusionPipeline:
         with self.reporter.note("loading the pipeline"):
-            return self.config.model.load_pipeline(self.config.device)
+            return self.config.model.load(self.config.device, self.prompts("calibration", range(1))[0])
 
     @cached_property
     def fp_denoiser(self) -> nn.Module:
@@ -72,14 +105,11 @@ class Stages:
 
     @cached_property
     def _model_inputs(self) -> dict[str, Any]:
-        folder = self.config.model.folder()
-        # The card says nothing that a sample depends on.
-        weights = file_digest(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
         geometry = {key: value for key, value in asdict(self.config.model).items() if key not in ("path", "embedded")}
-        return {**geometry, "weights": weights, "device": self.config.device, "seed": self.config.seed}
+        return {**geometry, "weights": self.config.model.fingerprint(), "device": self.config.device, "seed": self.config.seed}
 
     def prompts(self, split: str, indices: range) -> list[str]:
-        return [self.config.dataset.prompt(index, split) for index in indices]
+        return self.config.reference.prompts(split, indices)
 
     def check_rules(self, arm: Arm) -> None:
         """Refuse layer rules that match nothing before anything is computed.
@@ -87,7 +117,7 @@ class Stages:
         Raises:
             ValueError: names the pattern and the nearest layers.
         """
-        if not arm.method.rules:
+        if not arm.method.rules and not arm.method.only:
             return  # nothing to check, and no need to load the pipeline
         import torch
 
@@ -138,20 +168,58 @@ class Stages:
         config.model.set_denoiser_(self.pipeline, original)
         return videos
 
-    def calibration(self, plan: CalibrationPlan) -> StageResult:
+    def step_sqnr(self, quantized: Artifact) -> Artifact:
+        """dB of the denoiser's predictions at each step against FP's, on FP's inputs and on its own path."""
+        config = self.config
+        indices = range(min(config.n_videos, config.model.batch_size, SQNR_VIDEOS))
+        prompts = self.prompts("evaluation", indices)
+        inputs = {
+            "model": self._model_inputs,
+            "quantization": quantized.key,
+            "prompts": prompts,
+            "num_inference_steps": config.num_inference_steps,
+            "code": source_digest(*SAMPLING_CODE, "qvd/trajectory.py", "qvd/quant", "metrics/fidelity.py"),
+        }
+
+        def compute() -> Result:
+            from metrics.fidelity import step_sqnr
+            from qvd.trajectory import step_predictions
+
+            def predict(shadow: nn.Module | None) -> tuple[Any, Any]:
+                steps = config.num_inference_steps
+                batch = (config.model, self.pipeline, prompts, indices)
+                return step_predictions(*batch, seed=config.seed, num_inference_steps=steps, shadow=shadow)
+
+            with self.reporter.note("comparing the denoisers step by step"):
+                original, denoiser = self.fp_denoiser, self._converted(quantized)
+                reference, forced = predict(denoiser)
+                config.model.set_denoiser_(self.pipeline, denoiser)
+                free, _ = predict(None)
+                config.model.set_denoiser_(self.pipeline, original)
+            return {}, {
+                "sqnr_videos": len(indices),
+                "sqnr_teacher_forced": step_sqnr(forced, reference).tolist(),
+                "sqnr_free_running": step_sqnr(free, reference).tolist(),
+            }
+
+        return self.store.fetch("sqnr", inputs, compute)
+
+    def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
-        from qvd.calibration import capture_calibration_batch, captured_steps
+        from qvd.calibration import capture_calibration_batch
         from qvd.sampling import batches
 
         config = self.config
-        captured_steps(config.num_inference_steps, plan.num_steps)
+        plan.check(config.num_inference_steps)
+        # How many samples there are is no part of one batch: a larger set goes on where a smaller one ended.
+        choice = {name: value for name, value in asdict(plan).items() if name != "num_samples"}
         parts = []
         spans = batches(plan.num_samples, config.model.batch_size)
         for indices in self.reporter.track(spans, "capturing calibration inputs"):
             prompts = self.prompts("calibration", indices)
             inputs = {
                 "model": self._model_inputs,
-                "plan": asdict(plan),
+                "plan": choice,
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
@@ -166,35 +234,38 @@ class Stages:
                     indices,
                     seed=config.seed,
                     num_inference_steps=config.num_inference_steps,
-                    num_steps=plan.num_steps,
+                    plan=plan,
                 )
                 return captured, {}
 
-            parts.append(self.store.fetch("calibration", inputs, compute))
-        return StageResult.join(parts)
+            parts.append(self.store.fetch_file("calibration", inputs, compute))
+        return CalibrationResult.join(parts)
 
-    def ranges(self, calibration: StageResult) -> Artifact:
+    def ranges(self, calibration: CalibrationResult) -> Artifact:
         """Histograms and per-channel extremes at every activation site."""
         inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, "qvd/quant")}
 
         def compute() -> Result:
             from qvd.quant.observe import observe
 
-            ranges = observe(self.fp_denoiser, self._on_device(calibration), progress=self.reporter.track)
+            ranges = observe(self.fp_denoiser, calibration.open(self.config.device), progress=self.reporter.track)
             return ranges.to_tensors(), {}
 
-        return self.store.fetch("ranges", inputs, compute)
+        key = fingerprint(inputs)
+        if key not in self._ranges:  # many arms share them, and they are large
+            self._ranges[key] = self.store.fetch("ranges", inputs, compute)
+        return self._ranges[key]
 
     def histograms(self, ranges: Artifact) -> dict[str, dict[str, Any]]:
         """Activation histograms by site, for figures and tracking."""
         from qvd.quant.observers import Ranges
 
         return {
-            site: {"counts": observed.histogram.tolist(), "low": observed.low, "high": observed.high}
+            site: {"counts": observed.histogram.numpy(), "low": observed.low, "high": observed.high}
             for site, observed in Ranges.from_tensors(ranges.tensors).items()
         }
 
-    def quantization(self, arm: Arm, calibration: StageResult, ranges: Artifact) -> Artifact:
+    def quantization(self, arm: Arm, calibration: CalibrationResult, ranges: Artifact) -> Artifact:
         """Integer codes, scales and grids of every layer, with the readable quantization map."""
         inputs = {
             "method": type(arm.method).__name__,
@@ -202,18 +273,22 @@ class Stages:
             "bits": str(arm.bits),
             "ranges": ranges.key,
             "num_inference_steps": self.config.num_inference_steps,
-            "code": source_digest(*QUANTIZATION_CODE),
+            "code": source_digest(*QUANTIZATION_CODE, _source_of(arm.method)),
         }
 
         def compute() -> Result:
             from qvd.methods.base import QuantizationContext
             from qvd.quant.observers import Ranges
             from qvd.quant.quantization import stored_bytes, theoretical_bytes
+            from qvd.quant.reconstruction.unit_store import UnitStore
 
             timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
-            context = QuantizationContext(arm.bits, self.config.model, timesteps, self.reporter.track)
-            quantization = arm.method.quantize(
-                self.fp_denoiser, Ranges.from_tensors(ranges.tensors), self._on_device(calibration), context
+            checkpoint = UnitStore(self.store.work_folder("quantization", inputs))
+            context = QuantizationContext(
+                arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
+            )
+            quantization = arm.method.run(
+                self.fp_denoiser, Ranges.from_tensors(ranges.tensors), calibration.open(self.config.device), context
             )
             size = {
                 "stored": stored_bytes(quantization, self.fp_denoiser),
@@ -240,5 +315,7 @@ class Stages:
 
         return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
 
-    def _on_device(self, calibration: StageResult) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.config.device) for name, tensor in calibration.tensors.items()}
+
+def _source_of(method: PTQMethod) -> str:
+    """The file of a method's class, relative to the repository: another baseline's change is none of its."""
+    return str(Path(inspect.getfile(type(method))).relative_to(ROOT))

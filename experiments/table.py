@@ -104,9 +104,10 @@ def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for arm in arms:
         m = arm.metrics
+        side = m["resolution"]
         note = (
             f"model {describe_model(arm)}; protocol {m['protocol']}; N = {m['n_videos']} videos of {m['num_frames']} "
-            f"frames at {m['resolution']}×{m['resolution']} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
+            f"frames at {side}×{side} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
         )
         groups.setdefault(note, []).append(arm.name)
     if len(groups) == 1:

@@ -6,13 +6,17 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metrics.decoding import DECODER, Source
 from metrics.extractors.base import VideoExtractor, file_sha256
 from metrics.protocols import ClipRule
 
@@ -22,9 +26,9 @@ class FeatureKey:
     """What features depend on.
 
     Attributes:
-        manifest: SHA-256 over the names and bytes of the videos, in order.
-        count: number of videos (N).
-        rule: frames, stride, starts, crop and resize of the clips.
+        manifest: SHA-256 over the clips in order: names and bytes of the videos, first frames where those are chosen.
+        count: number of clips (N).
+        rule: frames, stride, crop, resize and random starts of the clips.
         decoder: library and version that decodes them.
         extractor: its name.
         extractor_sha256: of its weights.
@@ -42,13 +46,10 @@ class FeatureKey:
     dtype: str = "float32"
 
     @classmethod
-    def of(cls, paths: list[Path], rule: ClipRule, extractor: VideoExtractor) -> FeatureKey:
-        """The key of these videos' clips under this extractor; reads every file once."""
-        import cv2
-
+    def of(cls, sources: Sequence[Source], rule: ClipRule, extractor: VideoExtractor) -> FeatureKey:
+        """The key of these clips under this extractor; reads every file once."""
         resize = f"{extractor.input_size} {extractor.resize}"
-        decoder = f"opencv {cv2.__version__}"
-        return cls(manifest(paths), len(paths), rule, decoder, extractor.name, extractor.sha256, resize)
+        return cls(manifest(sources), len(sources), rule, DECODER, extractor.name, extractor.sha256, resize)
 
     @property
     def digest(self) -> str:
@@ -56,12 +57,13 @@ class FeatureKey:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def manifest(paths: list[Path]) -> str:
-    """SHA-256 over the names and bytes of video files and folders of frames, in the order given."""
+def manifest(sources: Sequence[Source]) -> str:
+    """SHA-256 over the names and bytes of the clips' files and their chosen first frames, in the order given."""
     digest = hashlib.sha256()
-    for path in paths:
+    for path, clips in groupby(sources, key=attrgetter("path")):
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             digest.update(f"{path.name}/{file.name} {file_sha256(file)}\n".encode())
+        digest.update(f"{[clip.start for clip in clips]}\n".encode())
     return digest.hexdigest()
 
 

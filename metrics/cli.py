@@ -16,17 +16,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metrics.protocols import PROTOCOLS, ClipRule, FVDProtocol
+from metrics.extractors.loading import EXTRACTORS, load_extractor
+from metrics.protocols import ClipRule, Protocol, load_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
 
+    from metrics.decoding import Source, VideoError
     from metrics.extractors.base import VideoExtractor
-    from metrics.videos import VideoError
-
-EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     shared.add_argument("--json", action="store_true", help="print JSON")
     shared.add_argument("--skip-bad", action="store_true", help="leave unusable videos out, and say how many")
     shared.add_argument("--batch-size", type=int, default=8, metavar="B", help="videos per forward pass (8)")
-    shared.add_argument("--workers", type=int, default=2, metavar="W", help="decoding processes (2)")
+    shared.add_argument("--workers", type=int, default=2, metavar="W", help="decoding threads (2)")
     shared.add_argument("--device", default="cpu", help="of the network (cpu)")
 
     parser = argparse.ArgumentParser(prog="metrics", description="Metrics of folders of videos.")
@@ -59,7 +58,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     fvd = commands.add_parser("fvd", parents=[shared], help="Fréchet Video Distance of two folders")
     fvd.add_argument("real", metavar="REAL_DIR")
     fvd.add_argument("generated", metavar="GEN_DIR")
-    fvd.add_argument("--protocol", choices=PROTOCOLS, default="styleganv_fvd2048")
+    about = "of conf/protocol, or a yaml file (styleganv_fvd2048)"
+    fvd.add_argument("--protocol", default="styleganv_fvd2048", metavar="NAME", help=about)
     fvd.add_argument("--videos", type=int, metavar="N", help="instead of the protocol's number")
     fvd.add_argument("--extractor", choices=EXTRACTORS, help="instead of the protocol's")
     fvd.add_argument("--weights", metavar="FILE", help="of the extractor; downloaded once where that is possible")
@@ -69,8 +69,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     clipsim = commands.add_parser("clipsim", parents=[shared], help="CLIPSIM and CLIP-Temp of one folder")
     clipsim.add_argument("generated", metavar="GEN_DIR")
     clipsim.add_argument("--prompts", required=True, metavar="FILE", help="json {file name: prompt}, or one per line")
-    clipsim.add_argument("--frames", type=int, default=16, metavar="T", help="per video (16)")
-    clipsim.add_argument("--clip", default="openai/clip-vit-base-patch32", metavar="PATH")
+    clipsim.add_argument("--protocol", default="styleganv_fvd2048", metavar="NAME", help=about)
+    clipsim.add_argument("--frames", type=int, metavar="T", help="per video, instead of the protocol's")
+    clipsim.add_argument("--clip", metavar="PATH", help="instead of the protocol's")
     clipsim.add_argument("--evalcrafter-compat", action="store_true", help="feed raw 0-255 pixels")
     clipsim.set_defaults(command=run_clipsim)
     return parser.parse_args(arguments)
@@ -78,20 +79,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def run_fvd(options: argparse.Namespace) -> dict[str, Any]:
     """FVD of two folders under a protocol."""
+    from metrics.decoding import Source, choose_clips, find_videos
     from metrics.fvd import fvd_report
     from metrics.kernel import kernel_distance
-    from metrics.videos import find_videos
 
-    protocol = PROTOCOLS[options.protocol]
+    protocol = load_protocol(options.protocol)
     if options.videos:
-        protocol = replace(protocol, num_videos=options.videos)
+        protocol = replace(protocol, n_videos=options.videos, min_videos=min(options.videos, protocol.min_videos))
     protocol = replace(protocol, extractor=options.extractor or protocol.extractor)
-    real = choose_reference(find_videos(options.real), protocol)
-    generated = first(find_videos(options.generated), protocol.num_videos, options.generated, protocol)
-    extractor = load_extractor(protocol.extractor, options.weights).to(options.device)
+    real = choose_clips(find_videos(options.real), protocol, protocol.n_videos)
+    generated = [Source(path) for path in find_videos(options.generated)[: protocol.n_videos]]
+    for sources, where in ((real, "the reference folder"), (generated, options.generated)):
+        check_count(len(sources), where, protocol)
+    weights = options.weights or protocol.extractor_weights
+    extractor = load_extractor(protocol.extractor, weights).to(options.device)
     skipped: list[VideoError] = []
-    rules = ((generated, protocol.generated_rule), (real, protocol.reference_rule))
-    generated_features, real_features = (features_of(paths, rule, extractor, options, skipped) for paths, rule in rules)
+    sides = ((generated, protocol.generated_rule), (real, protocol.reference_rule))
+    generated_features, real_features = (features_of(clips, rule, extractor, options, skipped) for clips, rule in sides)
     cell: dict[str, Any] = {
         "protocol": asdict(protocol),
         "extractor": extractor.name,
@@ -102,50 +106,17 @@ def run_fvd(options: argparse.Namespace) -> dict[str, Any]:
     return {**fvd_report(generated_features, real_features), **cell, **count(skipped)}
 
 
-def choose_reference(paths: list[Path], protocol: FVDProtocol) -> list[Path]:
-    """The protocol's choice of reference videos, in name order."""
-    import torch
-
-    if protocol.random_choice:
-        generator = torch.Generator().manual_seed(protocol.seed)
-        chosen = torch.randperm(len(paths), generator=generator)[: protocol.num_videos].sort().values
-        paths = paths if len(paths) < protocol.num_videos else [paths[i] for i in chosen.tolist()]
-    return first(paths, protocol.num_videos, "the reference folder", protocol)
-
-
-def first(paths: list[Path], count: int, where: str, protocol: FVDProtocol) -> list[Path]:
-    """The first `count` videos, or a ValueError that says how many there are."""
-    if len(paths) < count:
+def check_count(available: int, where: str, protocol: Protocol) -> None:
+    """ValueError where there are fewer clips than the protocol compares."""
+    if available < protocol.n_videos:
         raise ValueError(
-            f"{protocol.name} needs {count} videos, {where} has {len(paths)}; "
-            f"--videos {len(paths)} compares fewer, and is then not comparable with published values"
+            f"{protocol.name} needs {protocol.n_videos} videos, {where} has {available}; "
+            f"--videos {available} compares fewer, and is then not comparable with published values"
         )
-    return paths[:count]
-
-
-def load_extractor(name: str, weights: str | None) -> VideoExtractor:
-    """An extractor by its name on the command line."""
-    if name == "styleganv":
-        from metrics.extractors.torchscript import StyleGANVI3D
-
-        return StyleGANVI3D(weights)
-    if name == "videomae":
-        from metrics.extractors.videomae import VideoMAEExtractor
-
-        return VideoMAEExtractor.from_checkpoint(weights)
-    if name == "i3d":
-        from metrics.extractors.i3d import I3DExtractor
-
-        if weights is None:
-            raise ValueError("--extractor i3d needs --weights, a state dict such as rgb_imagenet.pt")
-        return I3DExtractor(weights)
-    from metrics.extractors.shapes_classifier import ShapesExtractor
-
-    return ShapesExtractor()
 
 
 def features_of(
-    paths: list[Path],
+    sources: list[Source],
     rule: ClipRule,
     extractor: VideoExtractor,
     options: argparse.Namespace,
@@ -156,25 +127,25 @@ def features_of(
     from metrics.extractors.base import extract_features
 
     cache = FeatureCache(Path(options.cache)) if options.cache else None
-    key = FeatureKey.of(paths, rule, extractor) if cache else None
+    key = FeatureKey.of(sources, rule, extractor) if cache else None
     if cache and key and (cached := cache.get(key)) is not None:
         return cached
-    features = extract_features(extractor, (clips for _, clips in read(paths, rule, options, skipped)))
-    if cache and key and len(features) == len(paths):
+    features = extract_features(extractor, (clips for _, clips in read(sources, rule, options, skipped)))
+    if cache and key and len(features) == len(sources):
         cache.put(key, features)
     return features
 
 
 def read(
-    paths: list[Path], rule: ClipRule, options: argparse.Namespace, skipped: list[VideoError]
+    sources: list[Source], rule: ClipRule, options: argparse.Namespace, skipped: list[VideoError]
 ) -> Iterator[tuple[list[Path], torch.Tensor]]:
     """Batches of clips on the device, with a progress bar when stderr is a terminal."""
     from tqdm import tqdm
 
     from metrics.videos import read_clips
 
-    batches = read_clips(paths, rule, options.batch_size, options.workers, skipped if options.skip_bad else None)
-    for batch, clips in tqdm(batches, total=-(-len(paths) // options.batch_size), unit="batch", disable=None):
+    batches = read_clips(sources, rule, options.batch_size, options.workers, skipped if options.skip_bad else None)
+    for batch, clips in tqdm(batches, total=-(-len(sources) // options.batch_size), unit="batch", disable=None):
         yield batch, clips.to(options.device)
 
 
@@ -188,16 +159,20 @@ def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from metrics.clipsim import ClipScorer, prompt_similarity
+    from metrics.decoding import Source, find_videos
     from metrics.intervals import bootstrap_mean_interval
     from metrics.temporal import neighbour_similarity
-    from metrics.videos import find_videos
 
+    protocol = load_protocol(options.protocol)
+    rule = ClipRule(options.frames or protocol.num_frames)
     paths = find_videos(options.generated)
     prompts = read_prompts(Path(options.prompts), paths)
-    scorer = ClipScorer.from_pretrained(options.clip, evalcrafter_compat=options.evalcrafter_compat).to(options.device)
+    scorer = ClipScorer.from_pretrained(
+        options.clip or protocol.clip, evalcrafter_compat=options.evalcrafter_compat
+    ).to(options.device)
     skipped: list[VideoError] = []
     similarity, smoothness = [], []
-    for batch, videos in read(paths, ClipRule(options.frames), options, skipped):
+    for batch, videos in read([Source(path) for path in paths], rule, options, skipped):
         frames = scorer.encode_frames(videos)
         similarity.append(prompt_similarity(frames, scorer.encode_prompts([prompts[p] for p in batch])))
         smoothness.append(neighbour_similarity(frames))
@@ -205,7 +180,7 @@ def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
     for name, parts in (("clipsim", similarity), ("clip_temp", smoothness)):
         scores = torch.cat(parts).cpu()
         result |= {name: float(scores.mean()), f"{name}_ci": list(bootstrap_mean_interval(scores))}
-    cell = {"n_videos": len(paths) - len(skipped), "num_frames": options.frames, "clip": scorer.name}
+    cell = {"n_videos": len(paths) - len(skipped), "num_frames": rule.num_frames, "clip": scorer.name}
     cell |= {"clip_sha256": scorer.sha256, "evalcrafter_compat": scorer.evalcrafter_compat}
     return {**result, **cell, **count(skipped)}
 

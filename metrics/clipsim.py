@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerBase
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
+SHAPES_CLIP = Path(__file__).parent / "extractors" / "weights" / "shapes_clip"
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -58,10 +59,16 @@ class ClipScorer(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path = DEFAULT_CLIP, **kwargs: Any) -> ClipScorer:
-        """Load the model, tokenizer and, where `preprocessor_config.json` is present, its normalisation."""
+        """Load the model, tokenizer and, where `preprocessor_config.json` is present, its normalisation.
+
+        Args:
+            path: hub id or folder; `shapes_clip` is the embedded one.
+            kwargs: of the constructor.
+        """
         from transformers import AutoTokenizer, CLIPModel
         from transformers.image_processing_utils import ImageProcessingMixin
 
+        name, path = str(path), clip_folder(path)
         try:
             config, _ = ImageProcessingMixin.get_image_processor_dict(path)
         except OSError:
@@ -72,7 +79,7 @@ class ClipScorer(nn.Module):
         }
         # transformers would keep a checkpoint's fp16, which is slow and coarse on a CPU.
         model = CLIPModel.from_pretrained(path, dtype=torch.float32)
-        return cls(model, AutoTokenizer.from_pretrained(path), **{"name": str(path), **normalisation, **kwargs})
+        return cls(model, AutoTokenizer.from_pretrained(path), **{"name": name, **normalisation, **kwargs})
 
     @property
     def sha256(self) -> str:
@@ -111,6 +118,11 @@ class ClipScorer(nn.Module):
         top, left = (height - size) // 2, (width - size) // 2
         frames = frames[..., top : top + size, left : left + size].float()
         return frames if self.evalcrafter_compat else (frames / 255 - self.mean) / self.std
+
+
+def clip_folder(name: str | Path) -> str | Path:
+    """Where a CLIP's files are: the embedded folder for `shapes_clip`, otherwise the name itself."""
+    return SHAPES_CLIP if str(name) == "shapes_clip" else name
 
 
 def prompt_similarity(frame_embeddings: Tensor, prompt_embeddings: Tensor) -> Tensor:

@@ -74,6 +74,26 @@ def sqnr(values: Tensor, reference: Tensor) -> Tensor:
     return torch.where(noise == 0, CAP_DB, ratio).clamp_max(CAP_DB)
 
 
+def step_sqnr(predictions: Tensor, reference: Tensor) -> Tensor:
+    """SQNR of a quantized denoiser's predictions at each step of sampling, averaged over the videos.
+
+    Teacher-forced when both networks saw the same inputs, the reference's: the error that one step adds. Free-running
+    when each followed its own path from the same noise: the error that has come together by that step.
+
+    Args:
+        predictions: (steps, B, …).
+        reference: the same shape, the full-precision predictions.
+
+    Returns:
+        float64 (steps,), dB, at most 100.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    _check_same_shape(predictions, reference)
+    return sqnr(predictions.flatten(0, 1), reference.flatten(0, 1)).view(predictions.shape[:2]).mean(1)
+
+
 def _check_same_shape(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
         raise ValueError(f"compared tensors must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ from enum import Enum
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qvd.memory import PeakMemory
 
@@ -46,7 +47,19 @@ class Artifact:
     peak_memory_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class ArtifactFile:
+    """An artifact whose tensors stay on disk: `path` is its safetensors file, the rest as in `Artifact`."""
+
+    key: str
+    path: Path
+    metadata: dict[str, Any]
+    seconds: float
+    peak_memory_bytes: int
+
+
 Result = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
+T = TypeVar("T")
 
 
 class Store:
@@ -58,6 +71,7 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self._verified: set[Path] = set()
 
     def fetch(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> Artifact:
         """The artifact of `stage` for `inputs`, computed if it is not there.
@@ -67,25 +81,42 @@ class Store:
             inputs: JSON-compatible description of everything that determines the result.
             compute: makes (tensors, metadata); called at most once, under a lock.
         """
+        return self._fetch(stage, inputs, compute, self._read)
+
+    def fetch_file(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> ArtifactFile:
+        """Like `fetch`, for an artifact that is not to be loaded whole; its checksum is streamed once per `Store`."""
+        return self._fetch(stage, inputs, compute, self._locate)
+
+    def _fetch(
+        self,
+        stage: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[], Result],
+        read: Callable[[str, str], T | None],
+    ) -> T:
         from filelock import FileLock
 
         key = fingerprint({"stage": stage, "inputs": inputs})
-        existing = self._read(stage, key)
+        existing = read(stage, key)
         if existing is not None:
             return existing
         folder = self.root / stage
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
-            existing = self._read(stage, key)  # another process may have written it while we waited
+            existing = read(stage, key)  # another process may have written it while we waited
             if existing is None:
                 self._write(stage, key, inputs, compute)
-                existing = self._read(stage, key)
+                existing = read(stage, key)
         assert existing is not None, "an artifact that was just written must be readable"
         return existing
 
     def contains(self, stage: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the artifact has been written (its checksum is verified only when it is read)."""
         return self._sidecar(stage, fingerprint({"stage": stage, "inputs": inputs})).exists()
+
+    def work_folder(self, stage: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the computation of an artifact may keep unfinished work; deleted when the artifact is written."""
+        return self._sidecar(stage, fingerprint({"stage": stage, "inputs": inputs})).with_suffix(".work")
 
     def _sidecar(self, stage: str, key: str) -> Path:
         return self.root / stage / f"{key}.json"
@@ -109,6 +140,7 @@ class Store:
         }
         _write_atomically(sidecar.with_suffix(".safetensors"), data)
         _write_atomically(sidecar, json.dumps(record, indent=1, default=_enum_value).encode())
+        shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
         from safetensors.torch import load
@@ -122,6 +154,23 @@ class Store:
             if hashlib.sha256(data).hexdigest() != record["sha256"]:
                 raise ValueError("checksum differs")
             return Artifact(key, load(data), record["metadata"], record["seconds"], record["peak_memory_bytes"])
+        except (OSError, ValueError, KeyError) as error:
+            self._set_aside(sidecar, error)
+            return None
+
+    def _locate(self, stage: str, key: str) -> ArtifactFile | None:
+        sidecar = self._sidecar(stage, key)
+        if not sidecar.exists():
+            return None
+        path = sidecar.with_suffix(".safetensors")
+        try:
+            record = json.loads(sidecar.read_bytes())
+            if path not in self._verified:
+                with path.open("rb") as handle:
+                    if hashlib.file_digest(handle, "sha256").hexdigest() != record["sha256"]:
+                        raise ValueError("checksum differs")
+                self._verified.add(path)
+            return ArtifactFile(key, path, record["metadata"], record["seconds"], record["peak_memory_bytes"])
         except (OSError, ValueError, KeyError) as error:
             self._set_aside(sidecar, error)
             return None

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -16,3 +19,31 @@ def footage(tmp_path_factory):
         frames = [np.roll(texture, -step * t, axis=1)[:, :64] for t in range(320)]
         iio.imwrite(folder / name, np.stack(frames), fps=25, codec="libx264")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_words(footage, tmp_path_factory):
+    """By dataset: the command-line words that point it at the footage in its own layout, with 80 clips or more."""
+    root = tmp_path_factory.mktemp("datasets")
+    for video, place in (("pan", "ApplyLipstick/v_ApplyLipstick_g01_c01"), ("fast", "YoYo/v_YoYo_g01_c01")):
+        (root / "ucf101" / place).parent.mkdir(parents=True)
+        shutil.copy(footage / f"{video}.mp4", root / "ucf101" / f"{place}.mp4")
+    (root / "msrvtt").mkdir()
+    for video, number in (("pan", 7010), ("fast", 7011)):
+        shutil.copy(footage / f"{video}.mp4", root / "msrvtt" / f"video{number}.mp4")
+    captions = [{"video_id": f"video{n}", "caption": f"caption {i} of {n}"} for n in (3, 7010, 7011) for i in range(20)]
+    (root / "captions.json").write_text(json.dumps({"sentences": captions}))
+    for folder in ("sky_train/clip", "train/clip"):
+        (root / "frames" / folder).mkdir(parents=True)
+        for t in range(520):
+            (root / "frames" / folder / f"{t}.png").touch()
+    return {
+        "folder": [f"dataset.root={footage}"],
+        "ucf101": [f"dataset.root={root}/ucf101"],
+        "msrvtt": [
+            f"dataset.root={root}/msrvtt",
+            f"dataset.annotations={root}/captions.json",
+            "dataset.skip_bad=true",
+        ],
+        **{name: [f"dataset.root={root}/frames"] for name in ("skytimelapse", "taichi", "faceforensics")},
+    }

@@ -1,74 +1,83 @@
-"""What a dataset is: prompts for sampling and reference clips for FVD, addressable by index."""
+"""What a dataset is: prompts for sampling, and reference clips that are drawn or lie in files."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-
-import numpy as np
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One reference clip.
-
-    Attributes:
-        frames: uint8 (T, 3, H, W).
-        caption: the text a model would be prompted with.
-        source: where the clip comes from (file and first frame, or split and index).
-    """
-
-    frames: np.ndarray
-    caption: str
-    source: str
+from functools import cached_property
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class VideoDataset(ABC):
-    """Prompts and reference clips, in the model's geometry.
-
-    Attributes:
-        resolution: side of the square frames in pixels.
-        num_frames: frames per clip.
-    """
-
-    resolution: int = 32
-    num_frames: int = 8
-
-    def __post_init__(self) -> None:
-        for field in ("resolution", "num_frames"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"dataset.{field}={getattr(self, field)}: must be at least 1")
-
-    @abstractmethod
-    def clip(self, index: int) -> Clip:
-        """The clip at `index`, always the same one.
-
-        Raises:
-            ValueError: a file that cannot be decoded, named.
-        """
+    """Prompts and a name; where the reference clips come from is said by `Shapes` and by `VideoFiles`."""
 
     @abstractmethod
     def prompt(self, index: int, split: str = "evaluation") -> str:
         """The caption that sample `index` of `split` ("calibration" or "evaluation") is drawn for."""
 
-    @property
-    def prompts_match_clips(self) -> bool:
-        """Whether sample i of the evaluation split is prompted with the caption of clip i."""
-        return False
-
-    @abstractmethod
-    def available_clips(self) -> int | None:
-        """How many clips there are; None when they are made on demand.
-
-        Raises:
-            ValueError: no clip at all, or a file that is no video, named.
-        """
-
-    @abstractmethod
-    def manifest(self) -> str:
-        """SHA-256 over everything that determines the clips' pixels and order."""
-
     @abstractmethod
     def describe(self) -> str:
         """Short name for tables."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video of a dataset.
+
+    Attributes:
+        path: a video file, or a folder of frames.
+        caption: the text a model would be prompted with.
+    """
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class VideoFiles(VideoDataset):
+    """Videos in a folder. Which of their frames become clips is the protocol's; nothing is opened here.
+
+    Attributes:
+        root: the folder.
+        skip_bad: leave out videos that cannot be used and report how many, rather than stop.
+    """
+
+    root: str = ""
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        if not Path(self.root).is_dir():
+            raise ValueError(f"dataset.root={self.root}: no such folder")
+
+    @abstractmethod
+    def list_videos(self) -> list[Video]:
+        """Every video in name order.
+
+        Raises:
+            ValueError: none, or a layout that is not the dataset's.
+        """
+
+    @cached_property
+    def videos(self) -> list[Video]:
+        """Every video in name order; at least one."""
+        videos = self.list_videos()
+        if not videos:
+            raise ValueError(f"dataset.root={self.root}: no video in it")
+        return videos
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The distinct captions, in name order of their first videos."""
+        return list(dict.fromkeys(video.caption for video in self.videos))
+
+    def calibration_captions(self) -> list[str]:
+        """What calibration samples are prompted with, in turn."""
+        return self.classes
+
+    def prompt(self, index: int, split: str = "evaluation") -> str:
+        captions = self.calibration_captions() if split == "calibration" else self.classes
+        return captions[index % len(captions)]
+
+    def describe(self) -> str:
+        return f"{Path(self.root).name} ({len(self.videos)} videos)"

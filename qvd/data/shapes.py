@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from qvd.data.base import Clip, VideoDataset
+from qvd.data.base import VideoDataset
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 COLOURS = {
@@ -64,28 +64,48 @@ class ShapeAttributes:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """One drawn clip.
+
+    Attributes:
+        frames: uint8 (T, 3, H, W).
+        caption: the text a model would be prompted with.
+        source: split and index.
+    """
+
+    frames: np.ndarray
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Shapes(VideoDataset):
     """Clips of `num_frames` frames of `resolution`² pixels; deterministic, disjointly seeded splits.
 
     Attributes:
+        resolution: side of the square frames in pixels.
+        num_frames: frames per clip.
         split: which split serves as the reference: train, calibration or evaluation.
     """
 
+    resolution: int = 32
+    num_frames: int = 8
     split: str = "evaluation"
 
-    @property
-    def prompts_match_clips(self) -> bool:
-        return self.split == "evaluation"
-
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for field in ("resolution", "num_frames"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"dataset.{field}={getattr(self, field)}: must be at least 1")
         if self.split not in _SPLITS:
             raise ValueError(f"dataset.split={self.split}: allowed are {', '.join(_SPLITS)}")
 
-    def available_clips(self) -> None:
-        return None
+    @property
+    def prompts_match_clips(self) -> bool:
+        """Whether sample i of the evaluation split is prompted with the caption of clip i."""
+        return self.split == "evaluation"
 
     def manifest(self) -> str:
+        """SHA-256 over everything that determines the clips' pixels and order."""
         key = ["shapes", self.split, self.resolution, self.num_frames, DRAWING_VERSION, cv2.__version__]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 

@@ -7,31 +7,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qvd.bits import ACTIVATION_BITS, Bits
+from qvd.calibration_plan import CalibrationPlan, TimestepChoice
 from qvd.quant.progress import Progress, no_progress
-from qvd.quant.rules import LayerRule, RangeMethod, SiteBits, apply_rules
+from qvd.quant.rules import ActivationGranularity, LayerRule, RangeMethod, SiteBits, apply_rules, restrict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
 
+    from qvd.calibration import CalibrationSet
     from qvd.models.base import BoundaryLayers, ModelAdapter
     from qvd.quant.layerwise import LayerSettings
     from qvd.quant.observers import Ranges
     from qvd.quant.quantization import LayerQuantization, Quantization
+    from qvd.quant.reconstruction.unit_store import UnitStore
 
 
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """What the calibration set is made of: `num_samples` prompts, `num_steps` evenly spaced sampler steps of each."""
-
-    num_samples: int
-    num_steps: int
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "num_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"quantizer.calibration.{name}={getattr(self, name)}: must be at least 1")
+__all__ = ["CalibrationPlan", "PTQMethod", "QuantizationContext", "TimestepChoice"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +36,14 @@ class QuantizationContext:
         adapter: answers which layers are special.
         timesteps: (n,) the sampler's whole timestep set.
         progress: `progress(items, description)` iterates over items; a bar in experiments, silent here.
+        checkpoint: where long work keeps what it has finished, so that a killed run goes on; None: nowhere.
     """
 
     bits: Bits
     adapter: ModelAdapter
     timesteps: Tensor
     progress: Progress = no_progress
+    checkpoint: UnitStore | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,13 @@ class PTQMethod(ABC):
     Attributes:
         name: how tables call it.
         calibration: which calibration set it wants.
-        weight_range, activation_range: how clipping ranges are found; weights per output channel, activations static
-            per tensor.
+        weight_range, activation_range: how clipping ranges are found; weights per output channel, activations
+            as `activation_granularity` says.
+        activation_granularity: what shares one activation grid; static per tensor unless a config says otherwise.
         p_norm: the norm of the `lp` search.
         bias_correction: b' = b + Ŵ·s + (W - Ŵ)·μ (ours, offered to every method).
         softmax_bits: bits of attention probabilities (Q-Diffusion's default is 8); null: the run's activation bits.
+        only: patterns of the layers and operands that are quantized at all, to study a part alone; empty: all.
         rules: exceptions by layer name, the last match winning.
     """
 
@@ -70,9 +67,11 @@ class PTQMethod(ABC):
     calibration: CalibrationPlan
     weight_range: RangeMethod = RangeMethod.minmax
     activation_range: RangeMethod = RangeMethod.minmax
+    activation_granularity: ActivationGranularity = ActivationGranularity.tensor
     p_norm: float = 2.4
     bias_correction: bool = False
     softmax_bits: int | None = 8
+    only: list[str] = field(default_factory=list)
     rules: list[LayerRule] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,10 +85,20 @@ class PTQMethod(ABC):
         self,
         denoiser: nn.Module,
         ranges: Ranges,
-        calibration: Mapping[str, Tensor],
+        calibration: CalibrationSet,
         context: QuantizationContext,
     ) -> Quantization:
         """Map the denoiser and what calibration saw of it to a quantization; the denoiser is unchanged."""
+
+    def run(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
+    ) -> Quantization:
+        """`quantize`, then `activation_granularity`: what a run does."""
+        from qvd.quant.granularity import Observation, with_granularity
+
+        quantization = self.quantize(denoiser, ranges, calibration, context)
+        observation = Observation(denoiser, calibration, self.settings, context.progress)
+        return with_granularity(quantization, self.activation_granularity, observation, context.adapter.num_frames)
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """Layers that the method itself treats apart, by name."""
@@ -103,10 +112,10 @@ class PTQMethod(ABC):
         return LayerSettings(self.weight_range, self.activation_range, self.p_norm, self.bias_correction)
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
-        """Bits of every weighted layer and attention operand: run, then method, then the user's rules.
+        """Bits of every weighted layer and attention operand: run, then method, then the user's `only` and `rules`.
 
         Raises:
-            ValueError: a rule that matches nothing.
+            ValueError: a pattern that matches nothing.
         """
         from qvd.quant.sites import operand_sites, weighted_layers
 
@@ -118,7 +127,7 @@ class PTQMethod(ABC):
             plan[site] = SiteBits(None, softmax_bits if is_softmax else bits.activation, "default")
         if bits.weight is not None or bits.activation is not None:
             plan |= self.exceptions(context.adapter.boundary_layers(denoiser), bits)
-        return apply_rules(plan, self.rules)
+        return apply_rules(restrict(plan, self.only) if self.only else plan, self.rules)
 
     def assemble(
         self,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from qvd.methods.base import CalibrationPlan, PTQMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from torch import nn
 
-    from torch import Tensor, nn
-
+    from qvd.calibration import CalibrationSet
     from qvd.methods.base import QuantizationContext
     from qvd.quant.observers import Ranges
     from qvd.quant.quantization import Quantization
@@ -25,7 +24,7 @@ class FloatingPoint(PTQMethod):
     calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=1, num_steps=1))
 
     def quantize(
-        self, denoiser: nn.Module, ranges: Ranges, calibration: Mapping[str, Tensor], context: QuantizationContext
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         from qvd.quant.quantization import Quantization
 

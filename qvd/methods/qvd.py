@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 from qvd.methods.base import CalibrationPlan, PTQMethod
 from qvd.methods.htdq import HtdqForm
 from qvd.methods.scri import ScriMode
+from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
 from qvd.quant.rules import RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from qvd.bits import Bits
+    from qvd.calibration import CalibrationSet
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
     from qvd.quant.observers import Ranges
     from qvd.quant.quantization import LayerQuantization, Quantization
 
-BOUNDARY_WEIGHT_BITS = 8
+BOUNDARY_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class QVD(PTQMethod):
         tau_candidates: how many τ the scale search tries per shift.
         capture_rows: receptive fields kept per layer to judge SCRI on.
         capture_entries: calibration entries that they are drawn from.
+        reconstruction: whether roundings of the folded weights are learned by AdaRound, activations quantized meanwhile.
+        adaround: how.
     """
 
     name: str = "qvd"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     weight_range: RangeMethod = RangeMethod.lp
     activation_range: RangeMethod = RangeMethod.lp
     bias_correction: bool = True
@@ -46,6 +50,8 @@ class QVD(PTQMethod):
     tau_candidates: int = 10
     capture_rows: int = 512
     capture_entries: int = 32
+    reconstruction: Reconstruction = Reconstruction.none
+    adaround: AdaRoundSettings = field(default_factory=AdaRoundSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,18 +60,36 @@ class QVD(PTQMethod):
                 raise ValueError(f"quantizer.{name}={getattr(self, name)}: must be at least 1")
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
-        """First and last layers keep 8-bit weights."""
-        weight = bits.weight and max(bits.weight, BOUNDARY_WEIGHT_BITS)
+        """First and last layers keep 8-bit weights, and 8-bit inputs as is usual (BRECQ, arXiv 2102.05426)."""
+        weight, activation = (b and max(b, BOUNDARY_BITS) for b in (bits.weight, bits.activation))
         named = {"first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(weight, bits.activation, rule) for rule, names in named.items() for name in names}
+        return {name: SiteBits(weight, activation, rule) for rule, names in named.items() for name in names}
 
     def quantize(
-        self, denoiser: nn.Module, ranges: Ranges, calibration: Mapping[str, Tensor], context: QuantizationContext
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         plan = self.site_bits(denoiser, context)
         temporal, temporal_summary = self._temporal_layers(denoiser, ranges, plan, context)
         others, scri_summary = self._integrated_layers(denoiser, ranges, calibration, plan, context)
-        return self.assemble(denoiser, ranges, plan, temporal | others, temporal_summary | scri_summary)
+        quantization = self.assemble(denoiser, ranges, plan, temporal | others, temporal_summary | scri_summary)
+        if self.reconstruction is Reconstruction.none or context.bits.weight is None:
+            return quantization
+        return self._reconstructed(denoiser, quantization, ranges, calibration, context)
+
+    def _reconstructed(
+        self,
+        denoiser: nn.Module,
+        quantization: Quantization,
+        ranges: Ranges,
+        calibration: CalibrationSet,
+        context: QuantizationContext,
+    ) -> Quantization:
+        """AdaRound of the folded weights on transformed and quantized inputs."""
+        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding
+
+        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        task = Task(denoiser, calibration, units, context.checkpoint, context.progress)
+        return reconstruct_rounding(task, quantization, self.adaround, ranges if self.bias_correction else None)
 
     def _temporal_layers(
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], context: QuantizationContext
@@ -91,12 +115,14 @@ class QVD(PTQMethod):
         self,
         denoiser: nn.Module,
         ranges: Ranges,
-        calibration: Mapping[str, Tensor],
+        calibration: CalibrationSet,
         plan: Mapping[str, SiteBits],
         context: QuantizationContext,
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """SCRI: every other layer with a quantized input, except the first and the last."""
-        from qvd.methods.scri import ScriSite, integrate
+        from qvd.methods.scri import integrate
+        from qvd.methods.scri_groups import transform_groups
+        from qvd.methods.scri_objective import scri_sites
         from qvd.quant.absorb import absorbing_norms
         from qvd.quant.capture import capture_rows
         from qvd.quant.sites import weighted_layers
@@ -106,27 +132,18 @@ class QVD(PTQMethod):
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]
         if self.scri is ScriMode.off or not names:
             return {}, {}
-        rows = capture_rows(denoiser, names, calibration, self.capture_rows, self.capture_entries)
-        example = {key: value[:1] for key, value in calibration.items()}
+        groups = transform_groups(denoiser, names, absorbing_norms(denoiser, calibration.take([0])))
+        joint = {name for group in groups if group.heads for name in group.members}
+        rows = capture_rows(denoiser, names, calibration, self.capture_rows, self.capture_entries, sequences=joint)
         result: dict[str, LayerQuantization] = {}
-        for norm, members in context.progress(_groups(names, absorbing_norms(denoiser, example)), "SCRI"):
-            sites = [ScriSite(n, layers[n], plan[n], ranges[n], rows.pop(n), self.settings) for n in members]
-            result |= integrate(sites, norm, self.scri, self.tau_candidates)
+        for group in context.progress(groups, "SCRI"):
+            sites = scri_sites(group, layers, plan, ranges, rows, self.settings)
+            result |= integrate(sites, group.norm, self.scri, self.tau_candidates)
         return result, _means(result, ("coverage_before", "coverage", "scri_error_identity", "scri_error"))
 
 
 def _takes_transform(layer: nn.Module, bits: SiteBits) -> bool:
     return bits.activation is not None and getattr(layer, "groups", 1) == 1
-
-
-def _groups(names: list[str], absorbing: Mapping[str, list[str]]) -> list[tuple[str | None, list[str]]]:
-    """Layers that share a transform: the readers of one norm if all of them take part, else each layer for itself."""
-    norm_of = {n: norm for norm, readers in absorbing.items() if set(readers) <= set(names) for n in readers}
-    groups: dict[str, tuple[str | None, list[str]]] = {}
-    for name in names:
-        norm = norm_of.get(name)
-        groups.setdefault(norm or name, (norm, []))[1].append(name)
-    return list(groups.values())
 
 
 def _means(layers: Mapping[str, LayerQuantization], keys: tuple[str, ...]) -> dict[str, float]:

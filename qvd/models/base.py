@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from qvd.models.options import DType, Init, Offload
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
+
+    from qvd.quant.reconstruction.settings import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class ModelAdapter(ABC):
         guidance_scale: classifier-free guidance.
         batch_size: videos sampled together; part of a sampling stage's resume granularity, not of its result.
         embedded: whether the weights ship with the repository (labelled so in tables).
+        architecture: name of the configs in `qvd/models/architectures`, for `init=random`; null: those beside the weights.
+        init: `random` builds the true architecture with random weights and needs no file.
+        revision: commit, tag or branch of a hub id.
+        dtype: of the weights.
+        offload: what leaves a GPU's memory while it is not needed.
+        decode_chunk_size: frames that the autoencoder decodes at once.
+        disparity: the dial of difficulty (ours, `qvd.models.difficulty`; the function stays the same): factor by which
+            channel ranges are scattered wherever a linear path allows it; 1: off.
+        asymmetry: channel offsets in half-ranges, where biases allow it; 0: off.
+        temporal_skew: standard deviation of the log gains of the temporal features' channels; 0: off.
     """
 
     path: str
@@ -49,32 +63,134 @@ class ModelAdapter(ABC):
     guidance_scale: float
     batch_size: int
     embedded: bool = False
+    architecture: str | None = None
+    init: Init = Init.pretrained
+    revision: str | None = None
+    dtype: DType = DType.float32
+    offload: Offload = Offload.none
+    decode_chunk_size: int = 128
+    disparity: float = 1.0
+    asymmetry: float = 0.0
+    temporal_skew: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("num_frames", "resolution", "num_inference_steps", "batch_size"):
+        for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
         if self.guidance_scale < 0:
             raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative")
+        for field, off in (("disparity", 1), ("asymmetry", 0), ("temporal_skew", 0)):
+            if not off <= getattr(self, field) < float("inf"):
+                raise ValueError(f"model.{field}={getattr(self, field)}: must be at least {off} ({off}: off)")
+        if self.dialled and (self.dtype is not DType.float32 or self.offload is Offload.sequential):
+            raise ValueError(
+                f"model.dtype={self.dtype.value}, model.offload={self.offload.value}: "
+                "disparity, asymmetry and temporal_skew need float32 and no sequential offload"
+            )
+
+    @property
+    def dialled(self) -> bool:
+        """Whether the dial of difficulty is turned on."""
+        return (self.disparity, self.asymmetry, self.temporal_skew) != (1, 0, 0)
+
+    @property
+    def marker(self) -> str:
+        """A file that the weights' folder must hold."""
+        return "model_index.json"
 
     def folder(self) -> Path:
-        """The weights' folder.
+        """The weights' folder; a hub id's is downloaded once.
 
         Raises:
-            FileNotFoundError: when `path` is no folder in the hub's layout.
+            FileNotFoundError: no pipeline at `path`, or a hub id that cannot be reached.
         """
-        folder = Path(self.path)
-        if not folder.is_absolute() and self.embedded:
-            folder = Path(__file__).parent / folder
-        if not (folder / "model_index.json").is_file():
-            raise FileNotFoundError(
-                f"model.path={self.path}: no diffusers pipeline there (model_index.json is missing)"
-            )
-        return folder
+        from qvd.models.hub import find_folder
+
+        return find_folder(self.path, self.revision, self.embedded, self.marker)
+
+    def check(self) -> None:
+        """Refuse what could not be loaded, before anything is computed.
+
+        Raises:
+            FileNotFoundError: as `folder`.
+        """
+        if self.init is Init.pretrained:
+            self.folders()
+
+    def folders(self) -> list[Path]:
+        """Every folder that weights are read from."""
+        return [self.folder()]
+
+    def fingerprint(self) -> str:
+        """What the weights are: a hash over all their files, or `random`."""
+        from qvd.store import file_digest
+
+        if self.init is Init.random:
+            return "random"
+        files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())
+        # The card says nothing that a sample depends on.
+        return file_digest(path for path in files if path.suffix != ".md")
+
+    def config_folder(self) -> Path:
+        """Where every part's config.json lies."""
+        if self.architecture is None:
+            return self.folder()
+        return Path(__file__).parent / "architectures" / self.architecture
+
+    def load_pipeline(self, device: str) -> DiffusionPipeline:
+        """The frozen pipeline in eval mode, in `dtype`, on `device` or offloaded.
+
+        Raises:
+            FileNotFoundError: weights that are nowhere.
+            MemoryError: a stage that would not fit, with advice.
+        """
+        from qvd.models.loading import check_memory, place
+
+        silence_loading()
+        if not self.embedded:
+            check_memory(self, device)
+        pipeline = self.random_pipeline() if self.init is Init.random else self.pretrained_pipeline()
+        return place(pipeline, self, device)
+
+    def load(self, device: str, prompt: str) -> DiffusionPipeline:
+        """The pipeline that a run samples with: `load_pipeline`'s, the dial of difficulty turned.
+
+        Args:
+            device: where it runs.
+            prompt: any one of the run's; the dial looks at channel ranges of the first step of sampling it.
+        """
+        pipeline = self.load_pipeline(device)
+        if self.dialled:
+            from qvd.models.difficulty import dial_
+
+            dial_(self, pipeline, prompt)
+        return pipeline
 
     @abstractmethod
-    def load_pipeline(self, device: str) -> DiffusionPipeline:
-        """The frozen fp32 pipeline in eval mode on `device`."""
+    def pretrained_pipeline(self) -> DiffusionPipeline:
+        """The pipeline with its weights, in `dtype`, in main memory."""
+
+    @abstractmethod
+    def random_pipeline(self) -> DiffusionPipeline:
+        """The same pipeline with random weights, without text encoder: text embeddings are drawn at random too."""
+
+    @abstractmethod
+    def empty_denoiser(self) -> nn.Module:
+        """The denoiser's architecture without memory for its weights (on the meta device)."""
+
+    @abstractmethod
+    def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
+        """Arguments of one denoiser call at the sampler's shapes, on torch's current device and in `dtype`.
+
+        Args:
+            denoiser: only its config is read.
+            entries: videos in the call; guidance makes two of each sample.
+        """
+
+    @property
+    @abstractmethod
+    def other_parameters(self) -> int:
+        """Parameters of the full-size family's autoencoder and text encoder."""
 
     @abstractmethod
     def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
@@ -109,6 +225,18 @@ class ModelAdapter(ABC):
     @abstractmethod
     def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
         """First, last and timestep-embedding layers."""
+
+    @abstractmethod
+    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
+        """Names of the modules that a reconstruction treats one at a time, in module order.
+
+        They are disjoint and together hold every weighted layer: residual and transformer blocks, and alone the layers
+        outside of them; `layer`: every layer alone; `none`: nothing.
+        """
+
+    @abstractmethod
+    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+        """Layer that reads a U-Net's skip concatenation → the input channel at which the skip's part starts."""
 
 
 def silence_loading() -> None:

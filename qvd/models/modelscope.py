@@ -5,28 +5,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qvd.models.base import BoundaryLayers, ModelAdapter, silence_loading
+from qvd.models.base import BoundaryLayers, ModelAdapter
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
+    from qvd.quant.reconstruction.settings import Reconstruction
+
 
 @dataclass(frozen=True)
 class ModelScope(ModelAdapter):
     """Adapter of the ModelScope T2V family (full size: `damo-vilab/text-to-video-ms-1.7b`)."""
 
-    def load_pipeline(self, device: str) -> DiffusionPipeline:
-        import torch
+    other_parameters = 84_000_000 + 340_000_000  # autoencoder, OpenCLIP-H text encoder
+
+    def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import TextToVideoSDPipeline
 
-        silence_loading()
-        pipeline = TextToVideoSDPipeline.from_pretrained(self.folder(), dtype=torch.float32)
-        pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            part.requires_grad_(False).eval()
-        return pipeline.to(device)
+        from qvd.models.loading import torch_dtype
+
+        return TextToVideoSDPipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
+
+    def random_pipeline(self) -> DiffusionPipeline:
+        from diffusers import TextToVideoSDPipeline
+
+        from qvd.models.random_init import random_parts
+
+        return TextToVideoSDPipeline(**random_parts(self, "unet"), text_encoder=None, tokenizer=None)
+
+    def empty_denoiser(self) -> nn.Module:
+        from diffusers import UNet3DConditionModel
+
+        from qvd.models.random_init import empty_part
+
+        return empty_part(UNet3DConditionModel, self.config_folder() / "unet")
+
+    def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
+        from qvd.models.unets import video_unet_call
+
+        return video_unet_call(self, denoiser, entries)
 
     def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
         return pipeline.unet
@@ -41,19 +60,20 @@ class ModelScope(ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        import torch
+        from qvd.models.loading import decode_video
+        from qvd.models.unets import text_arguments
 
-        frames = pipeline(
-            prompts,
+        latents = pipeline(
+            **text_arguments(pipeline, prompts),
             height=self.resolution,
             width=self.resolution,
             num_frames=self.num_frames,
             num_inference_steps=num_inference_steps,
             guidance_scale=self.guidance_scale,
             generator=generators,
-            output_type="pt",
+            output_type="latent",
         ).frames
-        return (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
 
     def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
         pipeline.scheduler.set_timesteps(num_inference_steps)
@@ -63,17 +83,24 @@ class ModelScope(ModelAdapter):
         return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
 
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        import torch
-        from torch.nn import functional as F
+        from qvd.models.unets import time_embedding_features
 
-        network: Any = denoiser
-        with torch.no_grad():
-            sinusoid = network.time_proj(timesteps).to(network.dtype)
-            # Every ResnetBlock2D applies SiLU to the same embedding before its own projection.
-            features = F.silu(network.time_embedding(sinusoid)).float()
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
+        return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
 
     def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
         return BoundaryLayers(
             first=["conv_in"], last=["conv_out"], embedders=["time_embedding.linear_1", "time_embedding.linear_2"]
         )
+
+    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
+        from diffusers.models.attention import BasicTransformerBlock
+        from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+
+        from qvd.quant.reconstruction.units import units_of_types
+
+        return units_of_types(denoiser, granularity, (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock))
+
+    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+        from qvd.models.unets import skip_concatenations
+
+        return skip_concatenations(denoiser)

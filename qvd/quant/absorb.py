@@ -61,7 +61,7 @@ class _FollowNorms(TorchFunctionMode):
 
 
 @torch.no_grad()
-def absorbing_norms(denoiser: nn.Module, example: Mapping[str, Tensor]) -> dict[str, list[str]]:
+def absorbing_norms(denoiser: nn.Module, example: Mapping[str, Any]) -> dict[str, list[str]]:
     """Norm name → the weighted layers that read its output, for norms that nothing else reads.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Operand = Callable[[Tensor], Tensor]
 
@@ -75,17 +75,32 @@ class OperandAttnProcessor:
             query = attn.norm_q(query)
         if attn.norm_k is not None:
             key = attn.norm_k(key)
+        if attention_mask is not None:
+            attention_mask = attn.prepare_attention_mask(attention_mask, keys, batch)
+            attention_mask = attention_mask.view(batch, attn.heads, -1, keys)
+        return self.attend(query, key, value, attention_mask)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """softmax(q·kᵀ/√d + mask)·v on the operands.
+
+        Args:
+            query, key, value: (batch, heads, length, head_dim).
+            mask: added to the scores, broadcastable to (batch, heads, queries, keys).
+
+        Returns:
+            (batch, queries, heads·head_dim)
+        """
+        heads = query.shape[:2]
         head_scale = self.operands.query_key_scale / math.sqrt(query.shape[-1])
         query, key, value = (
             f(x).flatten(0, 1) for f, x in ((self.operands.q, query), (self.operands.k, key), (self.operands.v, value))
         )
         scores = _scaled_bmm(query, key.transpose(1, 2), head_scale)
-        if attention_mask is not None:
-            mask = attn.prepare_attention_mask(attention_mask, keys, batch)
-            scores = (scores.unflatten(0, (batch, attn.heads)) + mask.view(batch, attn.heads, -1, keys)).flatten(0, 1)
-        probabilities = self.operands.probabilities(scores.softmax(-1).unflatten(0, (batch, attn.heads)))
+        if mask is not None:
+            scores = (scores.unflatten(0, heads) + mask).flatten(0, 1)
+        probabilities = self.operands.probabilities(scores.softmax(-1).unflatten(0, heads))
         output = _scaled_bmm(probabilities.flatten(0, 1), value, self.operands.output_scale)
-        return output.unflatten(0, (batch, attn.heads)).transpose(1, 2).flatten(2)
+        return output.unflatten(0, heads).transpose(1, 2).flatten(2)
 
 
 def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -93,11 +108,23 @@ def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale)
 
 
+def explicit_attention_(denoiser: nn.Module) -> None:
+    """Let every attention compute its two matmuls explicitly: on short sequences faster than the fused kernel."""
+    from qvd.quant.sites import attention_modules
+
+    for attn in attention_modules(denoiser).values():
+        attn.processor = OperandAttnProcessor(Operands(_same, _same, _same, _same))
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 def check_processor(name: str, attn: Any) -> None:
     """Raise TypeError where an attention's processor computes something else than plain dot-product attention."""
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-    if not isinstance(attn.processor, AttnProcessor | AttnProcessor2_0):
+    if not isinstance(attn.processor, AttnProcessor | AttnProcessor2_0 | None):
         raise TypeError(
             f"{name}: processor {type(attn.processor).__name__} cannot be quantized, only AttnProcessor(2_0)"
         )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from qvd.quant.attention import Operand, OperandAttnProcessor, Operands, check_processor
-from qvd.quant.grids import Grid
+from qvd.quant.grids import InputGrid
+from qvd.quant.group_grids import CurrentTimestep, TimestepGrid, bind
 from qvd.quant.layers import ActivationQuantizer, execution
-from qvd.quant.quantization import LayerQuantization, Quantization
+from qvd.quant.quantization import LayerQuantization, OperandQuantization, Quantization
 from qvd.quant.sites import OPERANDS, attention_modules, weighted_layers
+
+Site = TypeVar("Site", LayerQuantization, OperandQuantization)
 
 
 @torch.no_grad()
@@ -23,8 +27,9 @@ def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
     device = next(model.parameters()).device
     _fold_norms(model, quantization.layers)
     originals = weighted_layers(model)
+    current = _follow_timestep_(model, quantization)
     wrappers = {
-        id(originals[name]): execution(originals[name], layer).to(device)
+        id(originals[name]): execution(originals[name], _bound(layer, current)).to(device)
         for name, layer in quantization.layers.items()
         if not layer.is_float
     }
@@ -34,7 +39,7 @@ def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
             if id(child) in wrappers:
                 parent._modules[child_name] = wrappers[id(child)]
     for name, attn in attention_modules(model).items():
-        grids = {o: s.grid for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None}
+        grids = {o: _bound(s, current).grid for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None}
         if any(grids.values()):
             check_processor(name, attn)
             attn.processor = OperandAttnProcessor(quantized_operands(**grids))
@@ -54,13 +59,29 @@ def _fold_norms(model: nn.Module, layers: Mapping[str, LayerQuantization]) -> No
             norm.bias.div_(layer.scale.to(norm.bias))
 
 
-def quantized_operands(q: Grid | None, k: Grid | None, probabilities: Grid | None, v: Grid | None) -> Operands:
+def _follow_timestep_(model: nn.Module, quantization: Quantization) -> CurrentTimestep | None:
+    """Let the model note its timestep at each call, where a grid depends on it."""
+    sites = [*quantization.layers.values(), *quantization.operands.values()]
+    if not any(isinstance(site.grid, TimestepGrid) for site in sites):
+        return None
+    current = CurrentTimestep(model)
+    model.register_forward_pre_hook(current, with_kwargs=True)
+    return current
+
+
+def _bound(site: Site, current: CurrentTimestep | None) -> Site:
+    return site if current is None else replace(site, grid=bind(site.grid, current))
+
+
+def quantized_operands(
+    q: InputGrid | None, k: InputGrid | None, probabilities: InputGrid | None, v: InputGrid | None
+) -> Operands:
     """Attention operands as centred codes, their scales handed to the matmuls; None leaves an operand as it is."""
     (q_step, q_scale), (k_step, k_scale), (p_step, p_scale), (v_step, v_scale) = map(_operand, (q, k, probabilities, v))
     return Operands(q_step, k_step, p_step, v_step, query_key_scale=q_scale * k_scale, output_scale=p_scale * v_scale)
 
 
-def _operand(grid: Grid | None) -> tuple[Operand, float]:
+def _operand(grid: InputGrid | None) -> tuple[Operand, float]:
     """The quantize step of an operand, and the factor that turns its result back into values."""
     if grid is None:
         return _unchanged, 1.0

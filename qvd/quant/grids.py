@@ -16,11 +16,29 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Grid(ABC):
-    """A finite set of values that a tensor is rounded to; `n_bits` are the total bits of a code."""
+class InputGrid(ABC):
+    """How an input is rounded; `n_bits` are the total bits of a code."""
 
     form: ClassVar[str]
     n_bits: int
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Fake quantization: the value of each element's code."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Least and greatest value; None: chosen at run time."""
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `grid_from_dict` is its inverse."""
+        return {"form": self.form} | asdict(self)
+
+
+@dataclass(frozen=True)
+class Grid(InputGrid):
+    """A finite set of values that a tensor is rounded to."""
 
     @property
     def num_levels(self) -> int:
@@ -43,9 +61,10 @@ class Grid(ABC):
         """(num_levels,) float64: the value of each code in code order."""
         return self.values(torch.arange(self.num_levels))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `grid_from_dict` is its inverse."""
-        return {"form": self.form} | asdict(self)
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        codebook = self.codebook()
+        return codebook.min().item(), codebook.max().item()
 
 
 @dataclass(frozen=True)
@@ -180,13 +199,63 @@ class PowerGrid(Grid):
         return _signed_power(y.mul_(self.scale), 1 / self.power)
 
 
-GRIDS: dict[str, type[Grid]] = {g.form: g for g in (AffineGrid, MixedGrid, Log2Grid, LogTauGrid, PowerGrid)}
+@dataclass(frozen=True)
+class SplitGrid(Grid):
+    """Two affine grids for the channels before and from `channel` on of dimension `channel_dim`.
+
+    Q-Diffusion's shortcut splitting (arXiv 2302.04304, §3.3): the skip's part of a U-Net's concatenation has a range of
+    its own. Codes of the second part follow those of the first.
+    """
+
+    form: ClassVar[str] = "split"
+    channel: int
+    channel_dim: int
+    scale: float
+    zero_point: float
+    skip_scale: float
+    skip_zero_point: float
+
+    @property
+    def parts(self) -> tuple[AffineGrid, AffineGrid]:
+        """The grids of the two channel ranges."""
+        first = AffineGrid(self.n_bits, self.scale, self.zero_point)
+        return first, AffineGrid(self.n_bits, self.skip_scale, self.skip_zero_point)
+
+    @property
+    def num_levels(self) -> int:
+        return 2 ** (self.n_bits + 1)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The two channel ranges of an input."""
+        size = x.shape[self.channel_dim]
+        first, second = x.split((self.channel, size - self.channel), self.channel_dim)
+        return first, second
+
+    def codes(self, x: Tensor) -> Tensor:
+        first, second = (grid.codes(part) for grid, part in zip(self.parts, self.split(x), strict=True))
+        return torch.cat([first, second + 2**self.n_bits], self.channel_dim)
+
+    def values(self, codes: Tensor) -> Tensor:
+        half = 2**self.n_bits
+        first, second = self.parts
+        return torch.where(codes < half, first.values(codes), second.values(codes - half))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat(
+            [grid(part) for grid, part in zip(self.parts, self.split(x), strict=True)], self.channel_dim
+        )
 
 
-def grid_from_dict(fields: dict[str, Any]) -> Grid:
-    """The grid that `Grid.to_dict` described."""
-    fields = dict(fields)
-    return GRIDS[fields.pop("form")](**fields)
+GRIDS: dict[str, type[Grid]] = {g.form: g for g in (AffineGrid, MixedGrid, Log2Grid, LogTauGrid, PowerGrid, SplitGrid)}
+
+
+def grid_from_dict(fields: dict[str, Any]) -> InputGrid:
+    """The grid that `InputGrid.to_dict` described."""
+    from qvd.quant.group_grids import GROUP_GRIDS
+
+    forms: dict[str, type[InputGrid]] = GRIDS | {g.form: g for g in GROUP_GRIDS}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return forms[fields.pop("form")](**fields)
 
 
 def _signed_power(x: Tensor, power: float) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qvd.quant.grids import AffineGrid, Grid
+from qvd.quant.grids import AffineGrid, InputGrid
 from qvd.quant.quantization import LayerQuantization
 from qvd.quant.sites import Conv, Weighted, num_groups
 
@@ -27,7 +27,7 @@ class ActivationQuantizer(nn.Module):
     factor: Tensor | None
     offset: Tensor | None
 
-    def __init__(self, grid: Grid | None, shift: Tensor | None = None, scale: Tensor | None = None):
+    def __init__(self, grid: InputGrid | None, shift: Tensor | None = None, scale: Tensor | None = None):
         """`shift` and `scale` broadcast against the input."""
         super().__init__()
         self.grid = grid

@@ -11,19 +11,32 @@ from qvd.quant.grids import AffineGrid, Grid
 from qvd.quant.layers import scale_input_channels
 from qvd.quant.observers import SiteRange
 from qvd.quant.quantization import LayerQuantization, Notes, OperandQuantization, QuantizedWeight, quantize_weight
-from qvd.quant.range_search import histogram_parameters
+from qvd.quant.range_search import NUM_CANDIDATES, histogram_parameters, thresholds
 from qvd.quant.rules import RangeMethod, SiteBits
 from qvd.quant.sites import Conv, Weighted, kind, num_groups
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """How every layer of a method is quantized; see `qvd.methods.base.PTQMethod` for the fields."""
+    """How every layer of a method is quantized; see `qvd.methods.base.PTQMethod` for the first four fields.
+
+    Attributes:
+        symmetric_weights, symmetric_activations: symmetric quantizers; inputs that are never negative get [0, max].
+        num_thresholds: candidates 1, 0.99, … of the range search.
+    """
 
     weight_range: RangeMethod
     activation_range: RangeMethod
     p_norm: float
     bias_correction: bool
+    symmetric_weights: bool = False
+    symmetric_activations: bool = False
+    num_thresholds: int = NUM_CANDIDATES
+
+    @property
+    def factors(self) -> Tensor:
+        """The candidates of the range search."""
+        return thresholds(self.num_thresholds)
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,14 @@ IDENTITY = ChannelTransform()
 def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> AffineGrid:
     """The static per-tensor affine grid of an activation site."""
     scale, zero_point = histogram_parameters(
-        record.histogram, record.low, record.high, n_bits, settings.activation_range, p_norm=settings.p_norm
+        record.histogram,
+        record.low,
+        record.high,
+        n_bits,
+        settings.activation_range,
+        symmetric=settings.symmetric_activations and record.low < 0,
+        p_norm=settings.p_norm,
+        factors=settings.factors,
     )
     return AffineGrid(n_bits, scale, zero_point)
 
@@ -104,14 +124,26 @@ def quantize_layer(
     grid: Grid | None = None,
     absorbed_by: str | None = None,
     notes: Notes | None = None,
+    split: int | None = None,
 ) -> LayerQuantization:
-    """The quantization of one weighted layer; `grid` replaces the one that the settings would choose from `record`."""
+    """The quantization of one weighted layer; `grid` replaces the one that the settings would choose from `record`.
+
+    Weights of input channels from `split` on get a quantizer of their own.
+    """
     if grid is None and bits.activation is not None:
         grid = activation_grid(record, bits.activation, settings)
     weight = None
     if bits.weight is not None:
         folded = folded_weight(layer, transform)
-        weight = quantize_weight(folded, bits.weight, settings.weight_range, p_norm=settings.p_norm)
+        weight = quantize_weight(
+            folded,
+            bits.weight,
+            settings.weight_range,
+            symmetric=settings.symmetric_weights,
+            p_norm=settings.p_norm,
+            split=split,
+            factors=settings.factors,
+        )
     result = LayerQuantization(
         name,
         kind(layer),

@@ -8,18 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from qvd.calibration import CalibrationSet
 from qvd.quant.attention import OperandAttnProcessor, Operands, check_processor
 from qvd.quant.observers import HistogramObserver, Ranges
 from qvd.quant.progress import Progress, no_progress
 from qvd.quant.sites import OPERANDS, attention_modules, channel_dim, operand_sites, weighted_layers
-
-Calibration = Mapping[str, Tensor]
-
-
-def batches(calibration: Calibration, batch_size: int) -> list[dict[str, Tensor]]:
-    """The calibration set cut into forward calls of at most `batch_size` entries."""
-    size = len(next(iter(calibration.values())))
-    return [{k: v[i : i + batch_size] for k, v in calibration.items()} for i in range(0, size, batch_size)]
 
 
 @contextmanager
@@ -67,13 +60,13 @@ def attention_operands_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Ten
 
 @torch.inference_mode()
 def observe(
-    denoiser: nn.Module, calibration: Calibration, batch_size: int = 16, progress: Progress = no_progress
+    denoiser: nn.Module, calibration: CalibrationSet, batch_size: int = 16, progress: Progress = no_progress
 ) -> Ranges:
     """Statistics of every weighted layer's input and of every attention operand, in floating point.
 
     Args:
         denoiser: a diffusers model; unchanged afterwards.
-        calibration: forward argument → (M, …), the first dimension shared.
+        calibration: streamed, `batch_size` entries at a time.
 
     Raises:
         RuntimeError: a layer that the calibration never reached, by name.
@@ -83,7 +76,7 @@ def observe(
     layer_sinks = {site: o.update for site, o in layers.items()}
     operand_sinks = {site: o.update for site, o in operands.items()}
     with layer_inputs_to(denoiser, layer_sinks), attention_operands_to(denoiser, operand_sinks):
-        for batch in progress(batches(calibration, batch_size), "observe"):
+        for batch in progress(calibration.batches(batch_size), "observe"):
             denoiser(**batch)
     observers = layers | operands
     unseen = [site for site, observer in observers.items() if observer.bounds is None]

@@ -17,7 +17,7 @@ class SiteRange:
     """The statistics of one activation site.
 
     Attributes:
-        histogram: (8192,) float64 counts over [bounds[0], bounds[1]].
+        histogram: (bins,) float64 counts over [bounds[0], bounds[1]]; 8192 bins unless the observer was told otherwise.
         bounds: (2,) float64, the exact minimum and maximum.
         channel_min, channel_max: (channels,) float32.
         channel_mean: (channels,) float64. Operands without channels (softmax probabilities) have one.
@@ -92,10 +92,10 @@ def bin_counts(x: Tensor, num_bins: int, low: float, high: float) -> Tensor:
 class HistogramObserver:
     """Streams tensors into a `SiteRange`; the histogram's range grows by re-binning."""
 
-    def __init__(self, channel_dim: int | None):
+    def __init__(self, channel_dim: int | None, num_bins: int = NUM_BINS):
         """`channel_dim`: the dimension whose entries are told apart in the channel statistics; None: none."""
         self.channel_dim = channel_dim
-        self.counts = np.zeros(NUM_BINS)
+        self.counts = np.zeros(num_bins)
         self.bounds: tuple[float, float] | None = None
         self.num_rows = 0
 
@@ -122,7 +122,7 @@ class HistogramObserver:
         if bounds[0] == bounds[1]:
             self.counts[0] += x.numel()
         else:
-            self.counts += bin_counts(x, NUM_BINS, *bounds).cpu().numpy()
+            self.counts += bin_counts(x, self.counts.size, *bounds).cpu().numpy()
 
     def result(self) -> SiteRange:
         return SiteRange(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+Progress = Callable[[Collection[Any], str], Iterable[Any]]
 
 
-def no_progress(items: Iterable[Any], description: str) -> Iterable[Any]:
+def no_progress(items: Collection[Any], description: str) -> Iterable[Any]:
     """The silent progress bar."""
     return items

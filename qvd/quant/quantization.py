@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qvd.quant.affine import dequantize, quantize
-from qvd.quant.grids import Grid, grid_from_dict
+from qvd.quant.grids import InputGrid, grid_from_dict
 from qvd.quant.packing import pack, unpack
 from qvd.quant.range_search import channel_parameters
 from qvd.quant.rules import RangeMethod
@@ -22,27 +22,58 @@ Notes = dict[str, float | str]
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """Integer weight: `codes` uint8 (channels, …); `scale` float32 and `zero_point` uint8, each (channels,)."""
+    """Integer weight: `codes` uint8 (channels, …); `scale` float32 and `zero_point` uint8, each (channels,).
+
+    With `split`, input channels from there on have a quantizer of their own (Q-Diffusion's shortcut splitting), and
+    `scale` and `zero_point` are (channels, 2).
+    """
 
     codes: Tensor
     scale: Tensor
     zero_point: Tensor
     n_bits: int
+    split: int | None = None
+
+    def parameters(self) -> tuple[Tensor, Tensor]:
+        """(scale, zero_point), float32, to broadcast against `codes`."""
+        return self._spread(self.scale), self._spread(self.zero_point.float())
+
+    def _spread(self, values: Tensor) -> Tensor:
+        trailing = [1] * (self.codes.dim() - 2)
+        if self.split is None:
+            return values.view(-1, 1, *trailing)
+        sizes = torch.tensor([self.split, self.codes.shape[1] - self.split], device=values.device)
+        return values.repeat_interleave(sizes, 1).view(*self.codes.shape[:2], *trailing)
 
     def dequantize(self) -> Tensor:
         """float32 values, shaped like `codes`."""
-        shape = (-1, *[1] * (self.codes.dim() - 1))
-        return dequantize(self.codes.float(), self.scale.view(shape), self.zero_point.float().view(shape))
+        return dequantize(self.codes.float(), *self.parameters())
 
 
 def quantize_weight(
-    weight: Tensor, n_bits: int, method: RangeMethod, *, symmetric: bool = False, p_norm: float = 2.4
+    weight: Tensor,
+    n_bits: int,
+    method: RangeMethod,
+    *,
+    symmetric: bool = False,
+    p_norm: float = 2.4,
+    split: int | None = None,
+    factors: Tensor | None = None,
 ) -> QuantizedWeight:
-    """Round a weight (output channels first) to the nearest level of its per-output-channel affine quantizer."""
-    scale, zero_point = channel_parameters(weight, n_bits, method, symmetric=symmetric, p_norm=p_norm)
-    shape = (-1, *[1] * (weight.dim() - 1))
-    codes = quantize(weight.detach().float(), scale.view(shape), zero_point.view(shape), n_bits)
-    return QuantizedWeight(codes.to(torch.uint8), scale, zero_point.to(torch.uint8), n_bits)
+    """Round a weight (output channels first) to the nearest level of its per-output-channel affine quantizer.
+
+    Args:
+        split: the input channel from which a second quantizer serves.
+        factors: candidates of the search other than the published ones.
+    """
+    parts = [weight] if split is None else [weight[:, :split], weight[:, split:]]
+    found = [channel_parameters(part, n_bits, method, symmetric=symmetric, p_norm=p_norm, factors=factors) for part in parts]
+    scale, zero_point = found[0] if split is None else (torch.stack(both, 1) for both in zip(*found, strict=True))
+    quantized = QuantizedWeight(
+        torch.empty(weight.shape, dtype=torch.uint8), scale, zero_point.to(torch.uint8), n_bits, split
+    )
+    codes = quantize(weight.detach().float(), *quantized.parameters(), n_bits)
+    return replace(quantized, codes=codes.to(torch.uint8))
 
 
 @dataclass(frozen=True)
@@ -65,7 +96,7 @@ class LayerQuantization:
     kind: str
     rule: str
     weight: QuantizedWeight | None = None
-    grid: Grid | None = None
+    grid: InputGrid | None = None
     bias: Tensor | None = None
     border: Tensor | None = None
     shift: Tensor | None = None
@@ -86,7 +117,7 @@ class OperandQuantization:
     name: str
     kind: str
     rule: str
-    grid: Grid | None = None
+    grid: InputGrid | None = None
     notes: Notes = field(default_factory=dict)
 
 
@@ -123,7 +154,7 @@ class Quantization:
         layers = [
             _common(s)
             | {"absorbed_by": s.absorbed_by}
-            | ({} if s.weight is None else {"n_bits": s.weight.n_bits, "shape": list(s.weight.codes.shape)})
+            | ({} if s.weight is None else _weight_record(s.weight))
             for s in self.layers.values()
         ]
         operands = [_common(s) for s in self.operands.values()]
@@ -139,16 +170,19 @@ class Quantization:
 
 
 def map_record(site: LayerQuantization | OperandQuantization) -> dict[str, Any]:
-    """One row of the quantization map; `range` is that of the grid, whose input is the shifted and scaled one."""
+    """One row of the quantization map; `range` is that of the grid, whose input is the shifted and scaled one.
+
+    Of a grid per step or frame it is the widest, of one per token there is none.
+    """
     weight = site.weight if isinstance(site, LayerQuantization) else None
-    codebook = None if site.grid is None else site.grid.codebook()
+    bounds = site.grid and site.grid.bounds
     record: dict[str, Any] = {
         "layer": site.name,
         "kind": site.kind,
         "weight_bits": weight and weight.n_bits,
         "activation_bits": site.grid and site.grid.n_bits,
         "grid": site.grid and site.grid.form,
-        "range": None if codebook is None else [codebook.min().item(), codebook.max().item()],
+        "range": bounds and list(bounds),
         "rule": site.rule,
         "notes": dict(site.notes),
     }
@@ -162,17 +196,21 @@ def _common(site: LayerQuantization | OperandQuantization) -> dict[str, Any]:
     return {"name": site.name, "kind": site.kind, "rule": site.rule, "grid": grid, "notes": site.notes}
 
 
+def _weight_record(weight: QuantizedWeight) -> dict[str, Any]:
+    return {"n_bits": weight.n_bits, "shape": list(weight.codes.shape), "split": weight.split}
+
+
 def _restored(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"grid": record["grid"] and grid_from_dict(record["grid"])}
 
 
 def _layer(record: dict[str, Any], tensors: Mapping[str, Tensor]) -> LayerQuantization:
     fields = _restored(record)
-    name, n_bits, shape = record["name"], fields.pop("n_bits", None), fields.pop("shape", None)
+    name, n_bits, shape, split = (record["name"], *(fields.pop(key, None) for key in ("n_bits", "shape", "split")))
     if n_bits is not None:
         codes = unpack(tensors[f"{name}.codes"], n_bits, shape)
         scale, zero_point = tensors[f"{name}.weight_scale"], tensors[f"{name}.weight_zero_point"]
-        fields["weight"] = QuantizedWeight(codes, scale, zero_point, n_bits)
+        fields["weight"] = QuantizedWeight(codes, scale, zero_point, n_bits, split)
     return LayerQuantization(**(fields | {f: tensors.get(f"{name}.{f}") for f in LAYER_TENSORS}))
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from qvd.quant.affine import affine_parameters, fake_quantize, symmetric_parameters
+from qvd.quant.lp_search import least_error
 from qvd.quant.rules import RangeMethod
 
 NUM_CANDIDATES = 80
 SHRINK_STEP = 0.01
-MAX_ELEMENTS_AT_ONCE = 2**21
 
 
 def _parameters(low: Tensor, high: Tensor, n_bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -29,36 +29,35 @@ def shrink_factors(num_candidates: int = NUM_CANDIDATES) -> Tensor:
     return 1.0 - SHRINK_STEP * torch.arange(num_candidates, dtype=torch.float32) * stride
 
 
+def thresholds(count: int) -> Tensor:
+    """Factors 1, 0.99, … of a search over `count` thresholds, at most 100 (PTQ4DM's)."""
+    return 1.0 - SHRINK_STEP * torch.arange(count, dtype=torch.float32)
+
+
 def channel_parameters(
-    weight: Tensor, n_bits: int, method: RangeMethod, *, symmetric: bool = False, p_norm: float = 2.4
+    weight: Tensor,
+    n_bits: int,
+    method: RangeMethod,
+    *,
+    symmetric: bool = False,
+    p_norm: float = 2.4,
+    factors: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per-output-channel scale and zero point of a weight, each (channels,) float32.
 
     Args:
         weight: (channels, …) of any rank.
-        method: `minmax`, or `lp`: all channels × 80 candidates at once, in chunks of channels that bound the memory.
+        method: `minmax`, or `lp`: all channels × candidates, see `qvd.quant.lp_search`.
+        factors: the candidates; None: the published 80.
     """
     rows = weight.detach().float().flatten(1)
     low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
     if method is RangeMethod.minmax:
         return _parameters(low, high, n_bits, symmetric)
-    factors = shrink_factors().to(rows.device)[:, None]
+    factors = (shrink_factors() if factors is None else factors).to(rows.device)[:, None]
     scale, zero_point = _parameters(low * factors, high * factors, n_bits, symmetric)
-    best = []
-    chunk = max(1, MAX_ELEMENTS_AT_ONCE // (NUM_CANDIDATES * rows.shape[1]))
-    for start in range(0, rows.shape[0], chunk):
-        part = slice(start, start + chunk)
-        x = rows[part]
-        error = _fake_quantize_(x, scale[:, part, None], zero_point[:, part, None], n_bits).sub_(x)
-        best.append(error.abs_().pow_(p_norm).mean(-1).argmin(0))
-    index = torch.cat(best)[None]
+    index = least_error(rows, scale.T.contiguous(), zero_point.T.contiguous(), n_bits, p_norm)[None]
     return scale.gather(0, index)[0], zero_point.gather(0, index)[0]
-
-
-def _fake_quantize_(x: Tensor, scale: Tensor, zero_point: Tensor, n_bits: int) -> Tensor:
-    """`fake_quantize` with one allocation: the candidates of a search are large."""
-    codes = (x / scale).round_().add_(zero_point).clamp_(0, 2**n_bits - 1)
-    return codes.sub_(zero_point).mul_(scale)
 
 
 def histogram_parameters(
@@ -71,12 +70,14 @@ def histogram_parameters(
     symmetric: bool = False,
     p_norm: float = 2.4,
     num_candidates: int = NUM_CANDIDATES,
+    factors: Tensor | None = None,
 ) -> tuple[float, float]:
     """Per-tensor scale and zero point from a histogram.
 
     Args:
         counts: (bins,) float64, over [low, high], the exact minimum and maximum seen.
         num_candidates: 80 is the published search; fewer is a coarser search over the same span.
+        factors: other candidates than these.
 
     Returns:
         (scale, zero_point) as Python floats; the values of a bin stand at its centre.
@@ -85,7 +86,7 @@ def histogram_parameters(
     if method is RangeMethod.minmax:
         scale, zero_point = _parameters(bounds[0], bounds[1], n_bits, symmetric)
         return scale.item(), zero_point.item()
-    factors = shrink_factors(num_candidates)
+    factors = shrink_factors(num_candidates) if factors is None else factors
     # Ranges contain 0 before they shrink: a range that starts at 0.5 must not end up below its own data.
     scale, zero_point = _parameters(
         bounds[0].clamp(max=0) * factors, bounds[1].clamp(min=0) * factors, n_bits, symmetric

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -16,6 +16,19 @@ class RangeMethod(Enum):
 
     minmax = "minmax"
     lp = "lp"
+
+
+class ActivationGranularity(Enum):
+    """What shares one grid of an activation.
+
+    `tensor`: everything, always (static). `timestep`: one sampler step (static). `frame`: one frame (static). `token`:
+    one token of one call (dynamic, as ViDiT-Q).
+    """
+
+    tensor = "tensor"
+    timestep = "timestep"
+    frame = "frame"
+    token = "token"
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,18 @@ class SiteBits:
     rule: str
 
 
+def restrict(bits: Mapping[str, SiteBits], patterns: Sequence[str]) -> dict[str, SiteBits]:
+    """`bits` with floating point everywhere but where a pattern matches.
+
+    Raises:
+        ValueError: a pattern that matches nothing, with the nearest valid names.
+    """
+    kept: set[str] = set()
+    for pattern in patterns:
+        kept.update(matching(pattern, bits, f"quantizer.only={pattern!r}"))
+    return {name: site if name in kept else SiteBits(None, None, "only") for name, site in bits.items()}
+
+
 def apply_rules(bits: dict[str, SiteBits], rules: Sequence[LayerRule]) -> dict[str, SiteBits]:
     """`bits` with the rules applied in order, so that the last match wins.
 
@@ -56,13 +81,23 @@ def apply_rules(bits: dict[str, SiteBits], rules: Sequence[LayerRule]) -> dict[s
     """
     result = dict(bits)
     for i, rule in enumerate(rules):
-        matched = [name for name in bits if fnmatchcase(name, rule.pattern)]
-        if not matched:
-            names = nearest(rule.pattern, bits)
-            raise ValueError(f"quantizer.rules[{i}].pattern={rule.pattern!r}: matches no layer; nearest: {names}")
+        matched = matching(rule.pattern, bits, f"quantizer.rules[{i}].pattern={rule.pattern!r}")
         label = f"rules[{i}] {rule.pattern}"
         result |= {name: SiteBits(rule.weight_bits, rule.activation_bits, label) for name in matched}
     return result
+
+
+def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:
+    """The names that a pattern matches.
+
+    Raises:
+        ValueError: none does; `option` says where the pattern came from.
+    """
+    names = list(names)
+    matched = [name for name in names if fnmatchcase(name, pattern)]
+    if not matched:
+        raise ValueError(f"{option}: matches no layer; nearest: {nearest(pattern, names)}")
+    return matched
 
 
 def nearest(pattern: str, names: Iterable[str], count: int = 3) -> str:

@@ -17,10 +17,12 @@ def weighted_layers(denoiser: nn.Module) -> dict[str, Weighted]:
 
 
 def attention_modules(denoiser: nn.Module) -> dict[str, Any]:
-    """Name → every diffusers `Attention`, in module order."""
+    """Name → every diffusers `Attention` and released-Latte `FusedAttention`, in module order."""
     from diffusers.models.attention_processor import Attention
 
-    return {name: m for name, m in denoiser.named_modules() if isinstance(m, Attention)}
+    from qvd.models.latte_network import FusedAttention
+
+    return {name: m for name, m in denoiser.named_modules() if isinstance(m, Attention | FusedAttention)}
 
 
 def operand_sites(denoiser: nn.Module) -> list[str]:

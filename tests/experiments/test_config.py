@@ -5,6 +5,7 @@ import pytest
 from experiments.attributes import compose_run_config
 from experiments.config import CONF, GROUPS, check_group_choices
 from qvd.bits import Bits
+from qvd.methods.scri import ScriMode
 
 
 def choices(group):
@@ -12,8 +13,8 @@ def choices(group):
 
 
 @pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS for c in choices(g)])
-def test_every_choice_builds(group, choice, footage):
-    extra = [f"dataset.root={footage}"] if choice == "folder" else []
+def test_every_choice_builds(group, choice, dataset_words):
+    extra = dataset_words.get(choice, []) if group == "dataset" else ["model.num_frames=16"] * (group == "protocol")
     run = compose_run_config([f"{group}={choice}", *extra])
     assert run.arms
 
@@ -27,6 +28,21 @@ def test_an_experiment_lists_its_arms():
         ("qvd", "w8a8"),
         ("qvd", "w4a8"),
     ]
+
+
+def test_variants_at_several_bits_are_arms_of_their_own():
+    arms = compose_run_config(["experiment=ablation_qvd"]).arms
+    assert len(arms) == len({arm.name for arm in arms}) == 24
+    assert arms[6].name == "HTDQ w4a8" and arms[6].method.scri is ScriMode.off
+    assert arms[6].overrides == ("quantizer=qvd", "bits=w4a8", "quantizer.scri=off")
+    repeated = compose_run_config(list(arms[6].overrides))
+    assert repeated.arms[0].method == arms[6].method and repeated.arms[0].bits == arms[6].bits
+
+
+def test_two_arms_of_one_name_are_refused():
+    twice = "experiment.arms=[{quantizer: qvd, bits: w8a8}, {quantizer: qvd, bits: [w4a8, w8a8]}]"
+    with pytest.raises(ValueError, match=r"experiment\.arms\[1\]: a second arm called qvd w8a8; give it a variant"):
+        compose_run_config([twice])
 
 
 @pytest.mark.parametrize("words", [["bits=fp"], ["quantizer=fp"], ["quantizer=fp", "bits=w4a8"]])
@@ -57,7 +73,10 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["+quantizer.colour=red"], "quantizer.colour=red: no such option; allowed are"),
         (["dataset=folder"], "dataset.root is required"),
         (["dataset=folder", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
+        (["dataset=ucf101", "dataset.root=tests", "dataset.split=tets"], "dataset.split: Invalid value 'tets'"),
         (["protocol.min_videos=1"], "protocol.min_videos=1: must be at least 8"),
+        (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
+        (["protocol=viditq_101"], "model.num_frames=8: protocol viditq_101 compares clips of 16 frames"),
         (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
         (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
     ],
@@ -74,7 +93,7 @@ def test_a_missing_model_folder():
 
 def test_too_few_reference_clips(footage):
     with pytest.raises(ValueError, match=r"2 reference clips; protocol tiny needs at least 65"):
-        compose_run_config(["dataset=folder", f"dataset.root={footage}", "dataset.clips_per_video=1"])
+        compose_run_config(["dataset=folder", f"dataset.root={footage}", "protocol.choice=first"])
 
 
 def test_sweep_words_are_checked_one_by_one():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def test_the_run_folder_is_printed_last_and_complete(finished):
         assert (folder / name).exists(), name
     assert "| qvd w4a8 | tiny | 65 |" in (folder / "table.md").read_text()
     assert "Results" in done.stdout and "report: " in done.stdout
+    report = (folder / "report.html").read_text()
+    for figure in ("temporal levels", "temporal distances", "channel ranges", "coverage"):
+        assert figure in report, figure
 
 
 def test_metrics_hold_what_was_promised(finished):
@@ -116,6 +120,22 @@ def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
     assert "damaged store file" in again.stderr
 
 
+def test_a_multirun_ends_in_one_table(finished):
+    store, _ = finished
+    words = ["--multirun", "quantizer=qvd,naive", "bits=w4a8", f"hydra.sweep.dir={store}/sweep", *QUICK]
+    done = run(store, *words)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip().splitlines()[-1]) == store / "sweep"
+    records = json.loads((store / "sweep" / "metrics.json").read_text())
+    assert [(record["quantizer"], record["bits"]) for record in records] == [
+        ("fp", "fp"),
+        ("qvd", "w4a8"),
+        ("naive", "w4a8"),
+    ]
+    alone = json.loads((store / "run" / "metrics.json").read_text())
+    assert records[1]["fvd_fp"] == alone["fvd_fp"]
+
+
 def test_a_folder_of_videos_as_reference(finished, footage):
     store, _ = finished
     done = run(
@@ -141,9 +161,21 @@ def test_bad_input_ends_with_one_line_and_no_traceback(words, message, finished)
     assert "Traceback" not in done.stderr
 
 
-def test_an_unreadable_video_is_named(tmp_path):
-    (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    done = run(tmp_path, "dataset=folder", f"dataset.root={tmp_path}")
-    assert done.returncode != 0
-    assert "broken.mp4: not a readable video" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_every_unusable_video_is_named_or_counted(tmp_path, footage):
+    """Truncated, empty and no video at all, in UCF-101's layout, through the command line."""
+    folder = tmp_path / "UCF-101" / "YoYo"
+    folder.mkdir(parents=True)
+    shutil.copy(footage / "pan.mp4", folder / "a.mp4")
+    shutil.copy(footage / "fast.mp4", folder / "b.mp4")
+    (folder / "cut.mp4").write_bytes((footage / "pan.mp4").read_bytes()[:-2000])
+    (folder / "empty.avi").touch()
+    (folder / "text.avi").write_text("no video")
+    words = ["dataset=ucf101", f"dataset.root={folder.parent}", "quantizer=fp", "n_videos=83", "num_inference_steps=2"]
+    done = run(tmp_path, *words)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    for name, reason in (("cut.mp4", "truncated"), ("empty.avi", "empty file"), ("text.avi", "not a video")):
+        assert f"{folder}/{name}: " in done.stderr and reason in done.stderr
+    done = run(tmp_path, *words, "dataset.skip_bad=true")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len(metrics["reference_skipped"]) == 3 and metrics["n_reference"] == 80

@@ -28,7 +28,7 @@ def paper(unet, ranges, calibration, adapter):
 
 
 def error(unet, quantization, calibration):
-    entry = {k: v[:2] for k, v in calibration.items()}
+    entry = calibration.take([0, 1])
     reference = unet(**entry).sample
     return ((convert(unet, quantization)(**entry).sample - reference).norm() / reference.norm()).item()
 
@@ -86,7 +86,7 @@ def test_qvd_beats_naive(unet, ranges, calibration, adapter, paper):
 
 @torch.no_grad()
 def test_saved_transforms_run_bit_equal(unet, calibration, paper):
-    entry = {k: v[:1] for k, v in calibration.items()}
+    entry = calibration.take([0])
     restored = Quantization.from_tensors(paper.to_tensors(), paper.metadata)
     assert torch.equal(convert(unet, restored)(**entry).sample, convert(unet, paper)(**entry).sample)
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qvd.methods.scri import ScriMode, ScriSite, candidate_transforms, coverage, integrate, output_error, search
+from qvd.methods.scri import ScriMode, candidate_transforms, integrate, search
+from qvd.methods.scri_objective import ScriSite, coverage, output_error
 from qvd.quant.capture import input_rows
 from qvd.quant.grids import AffineGrid
 from qvd.quant.layers import execution

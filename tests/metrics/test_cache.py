@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from metrics.cache import FeatureCache, FeatureKey
-from metrics.protocols import ClipRule
+from metrics.decoding import Source
+from metrics.protocols import ClipRule, Resize
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def paths(tmp_path):
         (tmp_path / name).mkdir()
         for t in range(2):
             cv2.imwrite(str(tmp_path / name / f"{t}.png"), rng.integers(0, 255, (8, 8, 3), np.uint8))
-    return [tmp_path / "a", tmp_path / "b"]
+    return [Source(tmp_path / "a"), Source(tmp_path / "b")]
 
 
 @pytest.fixture
@@ -43,15 +44,19 @@ def test_the_same_key_hits(cache, paths, extractor):
         ClipRule(2, resolution=4),
         ClipRule(2, random_start=True),
         ClipRule(2, seed=1),
+        ClipRule(2, resize=Resize.bilinear),
     ],
-    ids=["frames", "stride", "crop", "start", "seed"],
+    ids=["frames", "stride", "crop", "start", "seed", "resize"],
 )
 def test_another_clip_rule_misses(cache, paths, extractor, rule):
     cache.put(FeatureKey.of(paths, ClipRule(2), extractor), torch.rand(2, 8))
     assert cache.get(FeatureKey.of(paths, rule, extractor)) is None
 
 
-@pytest.mark.parametrize("change", ["order", "count", "pixel", "weights", "antialias", "size", "dtype", "decoder"])
+@pytest.mark.parametrize(
+    "change",
+    ["order", "count", "start", "pixel", "name", "weights", "extractor", "antialias", "size", "dtype", "decoder"],
+)
 def test_every_other_change_misses(cache, paths, extractor, change):
     key = FeatureKey.of(paths, ClipRule(2), extractor)
     cache.put(key, torch.rand(2, 8))
@@ -59,14 +64,20 @@ def test_every_other_change_misses(cache, paths, extractor, change):
         changed = FeatureKey.of(paths[::-1], ClipRule(2), extractor)
     elif change == "count":
         changed = FeatureKey.of(paths[:1], ClipRule(2), extractor)
+    elif change == "start":
+        changed = FeatureKey.of([paths[0], Source(paths[1].path, 0)], ClipRule(2), extractor)
     elif change == "pixel":
-        frame = cv2.imread(str(paths[1] / "1.png"))
+        frame = cv2.imread(str(paths[1].path / "1.png"))
         frame[3, 3, 0] ^= 1
-        cv2.imwrite(str(paths[1] / "1.png"), frame)
+        cv2.imwrite(str(paths[1].path / "1.png"), frame)
         changed = FeatureKey.of(paths, ClipRule(2), extractor)
-    elif change in ("weights", "antialias", "size"):
+    elif change == "name":
+        renamed = paths[1].path.rename(paths[1].path.with_name("c"))
+        changed = FeatureKey.of([paths[0], Source(renamed)], ClipRule(2), extractor)
+    elif change in ("weights", "extractor", "antialias", "size"):
         attribute, value = {
             "weights": ("sha256", "0" * 64),
+            "extractor": ("name", "another"),
             "antialias": ("resize", "bilinear, antialias"),
             "size": ("input_size", (8, 8)),
         }[change]

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.cli import choose_reference, main, read_prompts
-from metrics.protocols import PROTOCOLS, FVDProtocol
+from metrics.cli import main, read_prompts
 
 
 class Detector(nn.Module):
@@ -63,7 +62,7 @@ def test_fvd(folders, weights, capsys):
     assert result["fvd"] > 0 and result["fvd_ci"][0] < result["fvd"] < result["fvd_ci"][1]
     assert (result["n_videos"], result["n_reference"], result["skipped"]) == (9, 9, 0)
     assert result["extractor"] == "i3d-kinetics400-styleganv" and len(result["extractor_sha256"]) == 64
-    assert result["protocol"]["name"] == "styleganv_fvd2048" and result["protocol"]["num_videos"] == 9
+    assert result["protocol"]["name"] == "styleganv_fvd2048" and result["protocol"]["n_videos"] == 9
     _, out, _ = run(
         capsys, "fvd", folders[1], folders[1], "--videos", 9, "--weights", weights, "--protocol", "viditq_101"
     )
@@ -95,7 +94,7 @@ def test_bad_videos_are_named_or_counted(folders, weights, tmp_path, capsys):
 
 def test_native_i3d_needs_weights(folders, capsys):
     code, _, err = run(capsys, "fvd", *folders, "--videos", 9, "--extractor", "i3d")
-    assert code == 1 and "--extractor i3d needs --weights" in err
+    assert code == 1 and "extractor i3d needs its weights" in err
 
 
 def test_clipsim(folders, clip_folder, tmp_path, capsys):
@@ -120,18 +119,22 @@ def test_prompt_files(tmp_path):
         read_prompts(tmp_path / "prompts.json", paths)
 
 
-def test_reference_choice(tmp_path):
-    paths = [tmp_path / f"{i:02}" for i in range(40)]
-    assert choose_reference(paths, FVDProtocol("first", 5)) == paths[:5]
-    chosen = choose_reference(paths, FVDProtocol("random", 5, random_choice=True))
-    assert chosen == sorted(chosen) == choose_reference(paths, FVDProtocol("random", 5, random_choice=True))
-    assert chosen not in (paths[:5], choose_reference(paths, FVDProtocol("random", 5, random_choice=True, seed=1)))
+def test_a_protocol_of_ones_own(folders, weights, tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\nn_videos: 9\nmin_videos: 8\nnum_frames: 12\nresolution: 16\nchoice: random\nresize: bilinear\n"
+        f"extractor_weights: {weights}\n"
+    )
+    code, out, err = run(capsys, "fvd", *folders, "--protocol", mine, "--json")
+    assert code == 0, err
+    protocol = json.loads(out)["protocol"]
+    assert (protocol["name"], protocol["num_frames"], protocol["resize"]) == ("mine", 12, "bilinear")
 
 
-def test_protocols_take_strided_references_but_not_generated_clips():
-    latte = PROTOCOLS["latte_release"]
-    assert (latte.reference_rule.span, latte.generated_rule.span) == (46, 16)
-    assert latte.reference_rule.random_start and not latte.generated_rule.random_start
+def test_an_unknown_protocol_is_one_line(folders, capsys):
+    code, _, err = run(capsys, "fvd", *folders, "--protocol", "latte_relase")
+    assert code == 1 and err.startswith("error: protocol latte_relase: allowed are latte_release,")
+    assert "did you mean latte_release?" in err and len(err.splitlines()) == 1
 
 
 def test_help_is_quick_and_a_wrong_command_fails():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.cli import load_extractor
 from metrics.extractors.i3d import I3DExtractor, InceptionI3D, pad_same, to_network_input
+from metrics.extractors.loading import load_extractor
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "i3d_random_weights.npz"
 

@@ -1,18 +1,30 @@
-"""Every model in conf/model keeps the adapter's promises."""
+"""Every family keeps the adapter's promises, on random weights loaded by path, as do the models that ship."""
 
 import pytest
 import torch
 
 from experiments.attributes import compose_run_config
 from experiments.config import CONF
-from qvd.calibration import capture_calibration_batch
+from qvd.calibration import CalibrationSet, capture_calibration_batch
+from qvd.calibration_plan import CalibrationPlan
+from qvd.quant.absorb import absorbing_norms
+from qvd.quant.attention import explicit_attention_
+from qvd.quant.convert import convert
+from qvd.quant.quantization import LayerQuantization, Quantization
+from qvd.quant.reconstruction.settings import Reconstruction
+from qvd.quant.reconstruction.units import unit_layers
+from qvd.quant.sites import attention_modules, weighted_layers
 from qvd.sampling import sample_batch
+from tests.models.conftest import FAMILIES
 
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+SHIPPED = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
+PROMPTS = ["a red circle moving left on a plain background", "a blue cross growing on a striped background"]
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def adapter(request):
+@pytest.fixture(scope="module", params=[*FAMILIES, *SHIPPED])
+def adapter(request, random_adapter):
+    if request.param in FAMILIES:
+        return random_adapter(request.param)
     return compose_run_config([f"model={request.param}"]).model
 
 
@@ -21,24 +33,49 @@ def pipeline(adapter):
     return adapter.load_pipeline("cpu")
 
 
-PROMPTS = ["a red circle moving left on a plain background", "a blue cross growing on a striped background"]
+@pytest.fixture(scope="module")
+def entries(adapter, pipeline):
+    """Two real denoiser inputs, an unconditional and a conditional one."""
+    plan = CalibrationPlan(1, 1)
+    captured = capture_calibration_batch(
+        adapter, pipeline, PROMPTS[:1], range(1), seed=0, num_inference_steps=4, plan=plan
+    )
+    return CalibrationSet.from_tensors(captured).take([0, 1])
 
 
 def test_samples_have_the_promised_geometry_and_ignore_the_batch(adapter, pipeline):
     both = sample_batch(adapter, pipeline, PROMPTS, range(2), seed=0, split="evaluation", num_inference_steps=2)
     assert both.shape == (2, adapter.num_frames, 3, adapter.resolution, adapter.resolution)
-    assert both.dtype == torch.uint8
+    assert both.dtype == torch.uint8 and both.float().std() > 1
     alone = sample_batch(adapter, pipeline, PROMPTS[1:], range(1, 2), seed=0, split="evaluation", num_inference_steps=2)
     assert (both[1].int() - alone[0].int()).abs().max() <= 1
 
 
+def test_prompts_reach_the_denoiser(adapter, pipeline):
+    one, other = (
+        sample_batch(adapter, pipeline, [prompt], range(1), seed=0, split="evaluation", num_inference_steps=2)
+        for prompt in PROMPTS
+    )
+    assert not torch.equal(one, other)
+
+
 def test_special_layers_exist(adapter, pipeline):
     denoiser = adapter.denoiser(pipeline)
-    names = dict(denoiser.named_modules())
+    layers = weighted_layers(denoiser)
     boundary = adapter.boundary_layers(denoiser)
-    for name in (*boundary.first, *boundary.last, *boundary.embedders, *adapter.temporal_feature_sites(denoiser)):
-        assert name in names
-    assert boundary.first and boundary.last and boundary.embedders and adapter.temporal_feature_sites(denoiser)
+    for names in (boundary.first, boundary.last, boundary.embedders, adapter.temporal_feature_sites(denoiser)):
+        assert names and set(names) <= set(layers)
+    for name, start in adapter.split_shortcuts(denoiser).items():
+        assert 0 < start < layers[name].in_channels
+
+
+@pytest.mark.parametrize("granularity", [Reconstruction.block, Reconstruction.layer])
+def test_reconstruction_blocks_are_disjoint_and_hold_every_layer(adapter, pipeline, granularity):
+    denoiser = adapter.denoiser(pipeline)
+    blocks = adapter.reconstruction_blocks(denoiser, granularity)
+    held = [layer for block in blocks for layer in unit_layers(denoiser, block)]
+    assert sorted(held) == sorted(weighted_layers(denoiser))
+    assert (len(blocks) == len(held)) == (granularity is Reconstruction.layer)
 
 
 def test_temporal_features_are_what_the_layers_really_see(adapter, pipeline):
@@ -49,7 +86,7 @@ def test_temporal_features_are_what_the_layers_really_see(adapter, pipeline):
     seen = {name: [] for name in expected}
     hooks = [
         denoiser.get_submodule(name).register_forward_pre_hook(
-            lambda module, args, name=name: seen[name].append(args[0][0].clone())
+            lambda module, args, name=name: seen[name].append(args[0].clone())
         )
         for name in expected
     ]
@@ -57,16 +94,58 @@ def test_temporal_features_are_what_the_layers_really_see(adapter, pipeline):
     for hook in hooks:
         hook.remove()
     for name, features in expected.items():
-        torch.testing.assert_close(torch.stack(seen[name]).reshape(features.shape), features, rtol=1e-4, atol=1e-5)
+        for step, rows in enumerate(seen[name]):
+            candidates = features[step :: len(timesteps)]  # of a class-conditional model, one for each class
+            nearest = torch.cdist(rows.reshape(-1, features.shape[1]), candidates).argmin(1)
+            torch.testing.assert_close(rows.reshape(-1, features.shape[1]), candidates[nearest], rtol=1e-4, atol=1e-5)
 
 
 def test_calibration_is_a_valid_denoiser_call(adapter, pipeline):
     captured = capture_calibration_batch(
-        adapter, pipeline, PROMPTS, range(2), seed=0, num_inference_steps=4, num_steps=2
+        adapter, pipeline, PROMPTS, range(2), seed=0, num_inference_steps=4, plan=CalibrationPlan(2, 2)
     )
-    sizes = {len(tensor) for tensor in captured.values()}
-    assert sizes == {8}, "2 prompts × 2 steps × (unconditional, conditional)"
+    calibration = CalibrationSet.from_tensors(captured)
+    assert len(calibration) == 8, "2 prompts × 2 steps × (unconditional, conditional)"
     assert len(captured["timestep"].unique()) == 2
+    entries = calibration.take([0, 1, 2])
     with torch.no_grad():
-        output = adapter.denoiser(pipeline)(**{name: tensor[:3] for name, tensor in captured.items()}).sample
-    assert output.shape == captured["sample"][:3].shape and output.isfinite().all()
+        output = adapter.denoiser(pipeline)(**entries).sample
+    assert len(output) == 3 and output.isfinite().all()
+
+
+@torch.no_grad()
+def test_explicit_attention_equals_the_original(adapter, pipeline, entries):
+    denoiser = convert(adapter.denoiser(pipeline), Quantization({}, {}))
+    original = denoiser(**entries).sample
+    explicit_attention_(denoiser)
+    assert not torch.equal(denoiser(**entries).sample, original), "nothing was replaced"
+    torch.testing.assert_close(denoiser(**entries).sample, original, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_wrapping_changes_nothing_and_every_wrapper_is_called(adapter, pipeline, entries):
+    """Wrapped but left in floating point (a shift of zero keeps a layer from being skipped), the output is the same."""
+    denoiser = adapter.denoiser(pipeline)
+    layers = {
+        name: LayerQuantization(name, "", "test", shift=torch.zeros(layer.weight.shape[1]))
+        for name, layer in weighted_layers(denoiser).items()
+    }
+    wrapped = convert(denoiser, Quantization(layers, {}))
+    called = set()
+    wrappers = {id(m): m for m in wrapped.modules() if type(m).__name__.startswith("Quantized")}
+    assert len(wrappers) == len(layers) and not weighted_layers(wrapped)
+    for wrapper in wrappers.values():
+        wrapper.register_forward_hook(lambda module, args, output: called.add(id(module)))
+    for name, attention in attention_modules(wrapped).items():
+        attention.register_forward_hook(lambda module, args, output, name=name: called.add(name))
+    output = wrapped(**entries).sample
+    assert called == {*wrappers, *attention_modules(wrapped)}
+    torch.testing.assert_close(output, denoiser(**entries).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_norms_are_followed_through_a_call(adapter, pipeline, entries):
+    """Latte's norms have no affine, so nothing absorbs there; in U-Nets the norms before attention do."""
+    denoiser = adapter.denoiser(pipeline)
+    absorbing = absorbing_norms(denoiser, entries)
+    affine = [m for m in denoiser.modules() if isinstance(m, torch.nn.LayerNorm) and m.weight is not None]
+    assert bool(absorbing) == bool(affine)

@@ -2,13 +2,20 @@
 
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch.nn import functional as F
 
+from qvd.calibration import CalibrationSet
 from qvd.models.base import BoundaryLayers
+from qvd.models.unets import skip_concatenations
+from qvd.quant.reconstruction.units import units_of_types
 
 
 class UNet3DAdapter:
     """The part of a model adapter that quantization methods ask for, over a bare UNet3DConditionModel."""
+
+    num_frames = 8
 
     def temporal_feature_sites(self, denoiser):
         return [name for name, _ in denoiser.named_modules() if name.endswith("time_emb_proj")]
@@ -21,6 +28,13 @@ class UNet3DAdapter:
     def boundary_layers(self, denoiser):
         embedders = ["time_embedding.linear_1", "time_embedding.linear_2"]
         return BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=embedders)
+
+    def reconstruction_blocks(self, denoiser, granularity):
+        types = (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock)
+        return units_of_types(denoiser, granularity, types)
+
+    def split_shortcuts(self, denoiser):
+        return skip_concatenations(denoiser)
 
 
 def tiny_unet3d(seed=0):
@@ -51,11 +65,13 @@ def tiny_unet3d(seed=0):
 
 def tiny_calibration(entries=4, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return {
-        "sample": torch.randn(entries, 4, 8, 8, 8, generator=generator),
-        "timestep": torch.randint(0, 1000, (entries,), generator=generator),
-        "encoder_hidden_states": torch.randn(entries, 6, 64, generator=generator),
-    }
+    return CalibrationSet.from_tensors(
+        {
+            "sample": torch.randn(entries, 4, 8, 8, 8, generator=generator),
+            "timestep": torch.randint(0, 1000, (entries,), generator=generator),
+            "encoder_hidden_states": torch.randn(entries, 6, 64, generator=generator),
+        }
+    )
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_norm_without_affine_cannot():
 
 
 def test_unet3d_absorbs_before_attention_feed_forward_and_proj_in(unet, calibration):
-    found = absorbing_norms(unet, {k: v[:1] for k, v in calibration.items()})
+    found = absorbing_norms(unet, calibration.take([0]))
     block = "down_blocks.0.attentions.0.transformer_blocks.0"
     assert found[f"{block}.norm1"] == [f"{block}.attn1.to_{x}" for x in "qkv"]
     assert found[f"{block}.norm2"] == [f"{block}.attn2.to_q"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from qvd.calibration import CalibrationSet
 from qvd.quant.observe import observe
 from qvd.quant.observers import NUM_BINS, HistogramObserver, Ranges, bin_counts, rebin
 from qvd.quant.sites import operand_sites, weighted_layers
@@ -55,9 +56,9 @@ def test_observe_reaches_every_layer_and_operand(unet, ranges):
 
 def test_observing_leaves_the_denoiser_as_it_was(unet, calibration):
     processors = {name: m.processor for name, m in unet.named_modules() if hasattr(m, "processor")}
-    entry = {k: v[:1] for k, v in calibration.items()}
+    entry = calibration.take([0])
     before = unet(**entry).sample
-    observe(unet, entry)
+    observe(unet, CalibrationSet.from_tensors(entry))
     assert all(unet.get_submodule(name).processor is processor for name, processor in processors.items())
     assert torch.equal(unet(**entry).sample, before)
 
@@ -72,7 +73,7 @@ def test_unreached_layer_is_named():
             return self.used(x)
 
     with pytest.raises(RuntimeError, match="forgotten"):
-        observe(HalfUsed(), {"x": torch.randn(3, 2)})
+        observe(HalfUsed(), CalibrationSet.from_tensors({"x": torch.randn(3, 2)}))
 
 
 def test_ranges_survive_the_round_trip(ranges):

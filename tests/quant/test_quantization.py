@@ -55,7 +55,7 @@ def test_every_layer_and_attention_is_replaced(unet, quantization):
 
 
 def test_original_is_left_alone(unet, calibration, quantization):
-    entry = {k: v[:1] for k, v in calibration.items()}
+    entry = calibration.take([0])
     before = unet(**entry).sample
     convert(unet, quantization)
     assert torch.equal(unet(**entry).sample, before)
@@ -65,7 +65,7 @@ def test_saved_quantization_runs_bit_equal(unet, calibration, quantization):
     tensors = load(save(quantization.to_tensors()))
     restored = Quantization.from_tensors(tensors, json.loads(json.dumps(quantization.metadata)))
     assert restored.map == quantization.map
-    entry = {k: v[:1] for k, v in calibration.items()}
+    entry = calibration.take([0])
     assert torch.equal(convert(unet, restored)(**entry).sample, convert(unet, quantization)(**entry).sample)
 
 
@@ -90,7 +90,7 @@ def test_sizes(unet, ranges, calibration, adapter, quantization):
 
 @torch.no_grad()
 def test_more_bits_are_better(unet, ranges, calibration, adapter):
-    entry = {k: v[:2] for k, v in calibration.items()}
+    entry = calibration.take([0, 1])
     reference = unet(**entry).sample
 
     def error(bits):

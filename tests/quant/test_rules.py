@@ -2,7 +2,7 @@
 
 import pytest
 
-from qvd.quant.rules import LayerRule, SiteBits, apply_rules
+from qvd.quant.rules import LayerRule, SiteBits, apply_rules, restrict
 
 PLAN = {name: SiteBits(8, 8, "default") for name in ("down.conv1", "down.conv2", "mid.attn1.to_q")}
 
@@ -23,3 +23,16 @@ def test_pattern_without_match_names_the_nearest():
 def test_bits_out_of_range_are_refused(field):
     with pytest.raises(ValueError, match=rf"{field}=1"):
         LayerRule(**({"pattern": "*", "weight_bits": 8, "activation_bits": 8} | {field: 1}))
+
+
+def test_only_leaves_everything_else_in_floating_point():
+    restricted = restrict(PLAN, ["*.attn1.*", "*conv2"])
+    assert restricted["down.conv1"] == SiteBits(None, None, "only")
+    assert {name: restricted[name] for name in PLAN if name != "down.conv1"} == {
+        name: PLAN[name] for name in PLAN if name != "down.conv1"
+    }
+
+
+def test_only_that_matches_nothing_names_the_nearest():
+    with pytest.raises(ValueError, match=r"quantizer\.only='down\.conv3': matches no layer; nearest: down\.conv"):
+        restrict(PLAN, ["down.conv1", "down.conv3"])

@@ -1,0 +1,183 @@
+"""PTQ4DM (Shang et al. 2023, arXiv 2211.15736): normally distributed timestep calibration (NDTC), symmetric quantizers.
+
+Weights per output channel and activations per tensor are symmetric; every threshold is the best of 100 (p = 2.4), for
+activations found batch by batch and averaged as 0.9·old + 0.1·new (released code). First and last layer at 8 bits, no
+learned rounding; SiLU and softmax are computed in floating point (§3.1). NDTC is §3.3: one t per sample, N = 1024.
+
+`variant=paper`: std √(T/2), mean `calibration.ndtc_mean`·T, of which the paper only says ≤ T/2. `variant=released`: mean
+and std 0.4·T, as in the released script, and each entry labelled with its true timestep (the script's descending loop
+mislabels index k as timestep k; it is T - 1 - k).
+
+Deviations: Conv3d and both operands of each attention matmul are quantized too (the source knows neither); inputs that
+are never negative, such as the probabilities, get the unsigned grid [0, max], one bit finer than a signed one, and the
+probabilities 8 bits (`softmax_bits`); batches mix timesteps at random, so that no timestep has the last word in the
+averages; a drawn t is captured at the sampler's nearest step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from qvd.methods.base import CalibrationPlan, PTQMethod, TimestepChoice
+from qvd.quant.rules import RangeMethod, SiteBits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from qvd.bits import Bits
+    from qvd.calibration import CalibrationSet
+    from qvd.methods.base import QuantizationContext
+    from qvd.models.base import BoundaryLayers
+    from qvd.quant.grids import AffineGrid
+    from qvd.quant.layerwise import LayerSettings
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import Quantization
+
+BOUNDARY_BITS = 8
+NUM_THRESHOLDS = 100
+BATCH_BINS = 2048
+
+
+class Variant(Enum):
+    """Whose timestep distribution: the paper's text or the released script."""
+
+    paper = "paper"
+    released = "released"
+
+
+CHOICES = {Variant.paper: TimestepChoice.ndtc_paper, Variant.released: TimestepChoice.ndtc_released}
+
+
+@dataclass(frozen=True)
+class PTQ4DM(PTQMethod):
+    """PTQ4DM; see the head of this file.
+
+    Attributes:
+        variant: decides `calibration.timesteps`, unless that is `uniform`, the paper's own ablation.
+        momentum: share of the old threshold in the running average.
+        batch_size: entries per batch of that average.
+        seed: of the order in which batches draw entries.
+    """
+
+    name: str = "ptq4dm"
+    calibration: CalibrationPlan = field(
+        default_factory=lambda: CalibrationPlan(1024, 1, timesteps=TimestepChoice.ndtc_paper)
+    )
+    weight_range: RangeMethod = RangeMethod.lp
+    activation_range: RangeMethod = RangeMethod.lp
+    variant: Variant = Variant.paper
+    momentum: float = 0.9
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
+        if self.batch_size < 1:
+            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
+        if self.calibration.timesteps is not TimestepChoice.uniform:
+            plan = replace(self.calibration, timesteps=CHOICES[self.variant])
+            object.__setattr__(self, "calibration", plan)
+
+    @property
+    def settings(self) -> LayerSettings:
+        return replace(
+            super().settings, symmetric_weights=True, symmetric_activations=True, num_thresholds=NUM_THRESHOLDS
+        )
+
+    def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
+        """First and last layer at 8 bits."""
+        weight, activation = (b and max(b, BOUNDARY_BITS) for b in (bits.weight, bits.activation))
+        named = {"first layer": boundary.first, "last layer": boundary.last}
+        return {name: SiteBits(weight, activation, rule) for rule, names in named.items() for name in names}
+
+    def quantize(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
+    ) -> Quantization:
+        from qvd.quant.layerwise import quantize_layer
+        from qvd.quant.sites import weighted_layers
+
+        plan = self.site_bits(denoiser, context)
+        grids = self._averaged_grids(denoiser, plan, calibration, context)
+        layers = {
+            name: quantize_layer(name, layer, plan[name], ranges[name], self.settings, grid=grids.get(name))
+            for name, layer in weighted_layers(denoiser).items()
+        }
+        plain = self.assemble(denoiser, ranges, plan, layers, {})
+        operands = {site: replace(operand, grid=grids.get(site)) for site, operand in plain.operands.items()}
+        return replace(plain, operands=operands)
+
+    def _averaged_grids(
+        self,
+        denoiser: nn.Module,
+        plan: Mapping[str, SiteBits],
+        calibration: CalibrationSet,
+        context: QuantizationContext,
+    ) -> dict[str, AffineGrid]:
+        """The grid of every quantized input: the running average over batches of each batch's best threshold."""
+        import torch
+
+        from qvd.quant.observe import attention_operands_to, layer_inputs_to
+        from qvd.quant.sites import weighted_layers
+
+        averages = {
+            site: ThresholdAverage(bits.activation, self.momentum, self.settings)
+            for site, bits in plan.items()
+            if bits.activation is not None
+        }
+        layers = weighted_layers(denoiser)
+        layer_sinks = {site: a.update for site, a in averages.items() if site in layers}
+        operand_sinks = {site: a.update for site, a in averages.items() if site not in layers}
+        order = torch.randperm(len(calibration), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        batches = calibration.batches_of(order, self.batch_size)
+        with torch.inference_mode(), layer_inputs_to(denoiser, layer_sinks), attention_operands_to(
+            denoiser, operand_sinks
+        ):
+            for batch in context.progress(batches if averages else [], "averaging thresholds"):
+                denoiser(**batch)
+        return {site: average.grid for site, average in averages.items()}
+
+
+class ThresholdAverage:
+    """threshold ← m·threshold + (1 - m)·(the batch's best threshold); the first batch starts it."""
+
+    def __init__(self, n_bits: int, momentum: float, settings: LayerSettings) -> None:
+        self.n_bits, self.momentum, self.settings = n_bits, momentum, settings
+        self.threshold: float | None = None
+        self.signed = False
+
+    def update(self, x: Tensor) -> None:
+        """Take in one batch."""
+        from qvd.quant.layerwise import activation_grid
+        from qvd.quant.observers import HistogramObserver
+
+        observer = HistogramObserver(None, BATCH_BINS)
+        observer.update(x)
+        batch = observer.result()
+        self.signed = self.signed or batch.low < 0
+        threshold = activation_grid(batch, self.n_bits, self.settings).scale * self._levels(batch.low < 0)
+        old = threshold if self.threshold is None else self.threshold
+        self.threshold = self.momentum * old + (1 - self.momentum) * threshold
+
+    def _levels(self, signed: bool) -> int:
+        """Steps between 0 and the threshold."""
+        return 2 ** (self.n_bits - signed) - 1
+
+    @property
+    def grid(self) -> AffineGrid:
+        """The symmetric grid, unsigned if no batch had a negative value.
+
+        Raises:
+            RuntimeError: no batch has been seen.
+        """
+        from qvd.quant.grids import AffineGrid
+
+        if self.threshold is None:
+            raise RuntimeError("calibration never reached a quantized input: nothing to choose a threshold from")
+        scale = self.threshold / self._levels(self.signed)
+        return AffineGrid(self.n_bits, scale, 2.0 ** (self.n_bits - 1) if self.signed else 0.0)

@@ -1,0 +1,270 @@
+"""Q-Diffusion (Li et al. 2023, arXiv 2302.04304): timestep-aware calibration, block reconstruction, split shortcuts.
+
+In its order: (1) weight ranges by the lp search ("mse" in the released code, p = 2.4), per output channel, asymmetric;
+(2) AdaRound of residual and transformer blocks, every other layer alone, one after the other, inputs from the
+weight-quantized model and targets from the floating-point one (§3.2, as in BRECQ); (3) static per-tensor activation
+ranges by the lp search on the weight-quantized model, or running min-max (EMA 0.95) with `running_stat`; (4) LSQ of
+the activation scales, unit after unit. A convolution that reads a U-Net's skip concatenation has two quantizers, for
+weights and activations alike (§3.3). Softmax probabilities are unsigned and have `softmax_bits` (8; 16 for Stable
+Diffusion). No layer stays in floating point. Calibration: inputs of the FP sampler at every ⌊T/st⌋-th step, both
+guidance halves (§3.2).
+
+Settings of the paper and the released scripts: calibration 256 × 20 (CIFAR), 128 × 25 (Stable Diffusion); AdaRound
+20,000 steps at learning rate 1e-3, batch 32 (8 for Stable Diffusion); LSQ 5,000 steps. They are config values; the
+default steps are fewer with a larger learning rate, for models that are quantized in minutes.
+
+Deviations: Conv3d is quantized, and TemporalConvLayer (four convolutions around a residual) counts as a residual block;
+single layers are learned in Gram form, on all data at once; after each unit the better of before and after is kept; the
+loss sums channels also where the released code sums tokens; the regularizer covers both halves of split weights; the
+search for activation ranges sees all timesteps, and running ranges see them in random order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qvd.methods.base import CalibrationPlan, PTQMethod
+from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.quant.rules import RangeMethod, SiteBits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from qvd.calibration import CalibrationSet
+    from qvd.methods.base import QuantizationContext
+    from qvd.quant.grids import AffineGrid, SplitGrid
+    from qvd.quant.layerwise import LayerSettings
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import LayerQuantization, Quantization
+    from qvd.quant.reconstruction.engine import Task
+    from qvd.quant.sites import Weighted
+
+
+@dataclass(frozen=True)
+class QDiffusion(PTQMethod):
+    """Q-Diffusion; see the head of this file.
+
+    Attributes:
+        reconstruction: `block` is the method; `layer` and `none` are ablations.
+        adaround, lsq: how roundings and activation scales are learned.
+        running_stat: activation ranges by running min-max instead of the search.
+        momentum: its share of the old range.
+        batch_size: entries per batch of the activation statistics.
+        split_shortcuts: two quantizers for skip concatenations.
+        seed: of the order of batches and of the units' random batches.
+    """
+
+    name: str = "qdiffusion"
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+    weight_range: RangeMethod = RangeMethod.lp
+    activation_range: RangeMethod = RangeMethod.lp
+    reconstruction: Reconstruction = Reconstruction.block
+    adaround: AdaRoundSettings = field(default_factory=AdaRoundSettings)
+    running_stat: bool = False
+    momentum: float = 0.95
+    batch_size: int = 16
+    lsq: LsqSettings = field(default_factory=LsqSettings)
+    split_shortcuts: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
+        if self.batch_size < 1:
+            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
+
+    def quantize(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
+    ) -> Quantization:
+        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+
+        plan = self.site_bits(denoiser, context)
+        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
+        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed)
+        quantization = self._quantized_weights(denoiser, ranges, plan, splits)
+        if context.bits.weight is not None:
+            corrected = ranges if self.bias_correction else None
+            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
+        if context.bits.activation is None:
+            return quantization
+        quantization = self._quantized_activations(task, quantization, plan, splits)
+        return reconstruct_steps(task, quantization, self.lsq)
+
+    def _quantized_weights(
+        self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
+    ) -> Quantization:
+        """Weights rounded to nearest, activations in floating point."""
+        from qvd.quant.layerwise import quantize_layer
+        from qvd.quant.quantization import Quantization
+        from qvd.quant.sites import weighted_layers
+
+        layers = {}
+        for name, layer in weighted_layers(denoiser).items():
+            bits = replace(plan[name], activation=None)
+            layers[name] = quantize_layer(name, layer, bits, ranges[name], self.settings, split=splits.get(name))
+        return Quantization(layers, {})
+
+    def _quantized_activations(
+        self, task: Task, weights: Quantization, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
+    ) -> Quantization:
+        """`weights` with input and operand grids found on the weight-quantized model."""
+        from qvd.quant.quantization import OperandQuantization
+        from qvd.quant.sites import channel_dim, weighted_layers
+
+        modules = weighted_layers(task.denoiser)
+        watches: dict[str, PartWatch | SplitWatch] = {}
+        for site, bits in plan.items():
+            if bits.activation is not None:
+                part = partial(PartWatch, bits.activation, self.settings, self.momentum if self.running_stat else None)
+                watches[site] = (
+                    SplitWatch(part(), part(), splits[site], channel_dim(modules[site])) if site in splits else part()
+                )
+        self._observe(task, weights, watches)
+        grids = {site: watch.grid for site, watch in watches.items()}
+        layers = {name: replace(layer, grid=grids.get(name)) for name, layer in weights.layers.items()}
+        operands = {
+            site: OperandQuantization(site, f"attention.{site.rsplit('.', 1)[1]}", bits.rule, grids.get(site))
+            for site, bits in plan.items()
+            if site not in modules
+        }
+        return replace(weights, layers=layers, operands=operands)
+
+    def _observe(self, task: Task, weights: Quantization, watches: Mapping[str, PartWatch | SplitWatch]) -> None:
+        """Show every watch its site's activations in the weight-quantized model, entries in random order."""
+        import torch
+
+        from qvd.quant.observe import attention_operands_to, layer_inputs_to
+        from qvd.quant.sites import weighted_layers
+
+        model = rounded_model(task.denoiser, weights)
+        layers = weighted_layers(model)
+        layer_sinks = {site: watch.update for site, watch in watches.items() if site in layers}
+        operand_sinks = {site: watch.update for site, watch in watches.items() if site not in layers}
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(task.calibration), generator=generator).tolist()
+        batches = task.calibration.batches_of(order, self.batch_size)
+        with (
+            torch.inference_mode(),
+            layer_inputs_to(model, layer_sinks),
+            attention_operands_to(model, operand_sinks),
+        ):
+            for batch in task.progress(batches, "observing the weight-quantized model"):
+                model(**batch)
+
+
+class PartWatch:
+    """Collects what the grid of one activation, or of one half of it, is chosen from.
+
+    Args:
+        n_bits: of the grid.
+        settings: how the range search goes.
+        momentum: None: the search, on a streamed histogram; else the running min-max.
+    """
+
+    def __init__(self, n_bits: int, settings: LayerSettings, momentum: float | None) -> None:
+        from qvd.quant.observers import HistogramObserver
+
+        self.n_bits, self.settings = n_bits, settings
+        self.observer = HistogramObserver(None) if momentum is None else None
+        self.extremes = RunningExtremes(momentum or 0.0)
+
+    def update(self, x: Tensor) -> None:
+        """Take in one batch."""
+        if self.observer is not None:
+            self.observer.update(x)
+        else:
+            self.extremes.update(x.min().item(), x.max().item())
+
+    @property
+    def grid(self) -> AffineGrid:
+        """The asymmetric grid for everything seen."""
+        import torch
+
+        from qvd.quant.affine import affine_parameters
+        from qvd.quant.grids import AffineGrid
+        from qvd.quant.layerwise import activation_grid
+
+        if self.observer is not None:
+            return activation_grid(self.observer.result(), self.n_bits, self.settings)
+        low, high = torch.tensor(self.extremes.low), torch.tensor(self.extremes.high)
+        scale, zero_point = affine_parameters(low, high, self.n_bits)
+        return AffineGrid(self.n_bits, scale.item(), zero_point.item())
+
+
+@dataclass(frozen=True)
+class SplitWatch:
+    """Two watches, for the channels before and from `channel` on."""
+
+    first: PartWatch
+    skip: PartWatch
+    channel: int
+    channel_dim: int
+
+    def update(self, x: Tensor) -> None:
+        """Take in one batch."""
+        first, skip = x.split((self.channel, x.shape[self.channel_dim] - self.channel), self.channel_dim)
+        self.first.update(first)
+        self.skip.update(skip)
+
+    @property
+    def grid(self) -> SplitGrid:
+        """The two grids as one."""
+        from qvd.quant.grids import SplitGrid
+
+        first, skip = self.first.grid, self.skip.grid
+        return SplitGrid(
+            first.n_bits,
+            self.channel,
+            self.channel_dim,
+            first.scale,
+            first.zero_point,
+            skip.scale,
+            skip.zero_point,
+        )
+
+
+@dataclass
+class RunningExtremes:
+    """low ← m·low + (1 - m)·(the batch's minimum), and high likewise; the first batch starts them."""
+
+    momentum: float
+    low: float | None = None
+    high: float | None = None
+
+    def update(self, low: float, high: float) -> None:
+        """Take in one batch's minimum and maximum."""
+        if self.low is None or self.high is None:
+            self.low, self.high = low, high
+            return
+        self.low = self.momentum * self.low + (1 - self.momentum) * low
+        self.high = self.momentum * self.high + (1 - self.momentum) * high
+
+
+def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
+    """A copy of the denoiser with the quantized weights' values in its own layers, so that they can be watched."""
+    import copy
+
+    from qvd.quant.sites import weighted_layers
+
+    model = copy.deepcopy(denoiser)
+    modules = weighted_layers(model)
+    for name, layer in weights.layers.items():
+        set_rounded_(modules[name], layer)
+    return model
+
+
+def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
+    """Give a layer the values of its quantized weight, and its corrected bias."""
+    import torch
+
+    with torch.no_grad():
+        if layer.weight is not None:
+            module.weight.copy_(layer.weight.dequantize())
+        if layer.bias is not None:
+            module.bias = torch.nn.Parameter(layer.bias.to(module.weight), requires_grad=False)

@@ -1,0 +1,148 @@
+"""TFMQ-DM (Huang et al. 2024, arXiv 2311.16503): temporal features kept apart from everything else.
+
+Temporal Information Block (§4.2): the time embedding and every projection of it, learned on the sampler's whole finite
+timestep set and on nothing else (TIAR); these weights then stay as they are while the other blocks are reconstructed.
+Finite Set Calibration (§4.3): the block's activations have one min-max range per timestep. Everything else is the block
+reconstruction of BRECQ and Q-Diffusion that it builds on, here that of `baselines.qdiffusion`, without LSQ.
+
+Deviations: the source learns the block's weights under one loss, the summed error of all projections; here each layer is
+learned in Gram form on all timesteps, embedding first, inputs from the layers already learned and targets from the
+floating-point model, so that every projection makes up for the embedding's remaining error; the better of before and
+after is kept per layer. Where features depend on a class too (Latte's released class models), a range per timestep spans
+the classes. See `baselines.qdiffusion` for what holds for the other blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from baselines.qdiffusion import QDiffusion
+from qvd.quant.reconstruction.settings import LsqSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from qvd.calibration import CalibrationSet
+    from qvd.methods.base import QuantizationContext
+    from qvd.quant.observers import Ranges
+    from qvd.quant.quantization import Notes, Quantization
+    from qvd.quant.rules import SiteBits
+
+
+@dataclass(frozen=True)
+class TFMQ(QDiffusion):
+    """TFMQ-DM; see the head of this file.
+
+    Attributes:
+        temporal_rounding: learn the Temporal Information Block's rounding.
+        timestep_ranges: one activation range per timestep in it.
+    """
+
+    name: str = "tfmq"
+    lsq: LsqSettings = field(default_factory=lambda: LsqSettings(iterations=0))
+    temporal_rounding: bool = True
+    timestep_ranges: bool = True
+
+    def quantize(
+        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
+    ) -> Quantization:
+        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+
+        plan = self.site_bits(denoiser, context)
+        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
+        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        block = temporal_block(denoiser, context)
+        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed, frozenset(block))
+        quantization = self._quantized_weights(denoiser, ranges, plan, splits)
+        corrected = ranges if self.bias_correction else None
+        if self.temporal_rounding:
+            quantization = self._learn_block(denoiser, block, quantization, corrected, context)
+        if context.bits.weight is not None:
+            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
+        if context.bits.activation is None:
+            return quantization
+        quantization = self._quantized_activations(task, quantization, plan, splits)
+        quantization = reconstruct_steps(task, quantization, self.lsq)
+        return self._timestep_grids(denoiser, block, quantization, plan, context) if self.timestep_ranges else quantization
+
+    def _learn_block(
+        self,
+        denoiser: nn.Module,
+        block: Sequence[str],
+        quantization: Quantization,
+        corrected: Ranges | None,
+        context: QuantizationContext,
+    ) -> Quantization:
+        """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
+        from baselines.qdiffusion import rounded_model, set_rounded_
+        from qvd.quant.reconstruction.engine import bias_corrections
+        from qvd.quant.reconstruction.gram import adaround_layer
+        from qvd.quant.sites import weighted_layers
+
+        corrections = {} if corrected is None else bias_corrections(quantization, corrected)
+        originals, layers = weighted_layers(denoiser), dict(quantization.layers)
+        exact = block_inputs(denoiser, block, context)
+        rounded = rounded_model(denoiser, replace(quantization, layers={name: layers[name] for name in block}))
+        modules = weighted_layers(rounded)
+        for name in context.progress([n for n in block if layers[n].weight is not None], "temporal information block"):
+            inputs = block_inputs(rounded, [name], context)[name]
+            target = originals[name](exact[name]).detach()
+            learned, errors = adaround_layer(
+                originals[name], layers[name], inputs, self.adaround, target, corrections.get(name)
+            )
+            set_rounded_(modules[name], learned)
+            notes: Notes = {"temporal_error_before": errors.before, "temporal_error_after": errors.after}
+            layers[name] = replace(learned, notes=learned.notes | notes)
+        return replace(quantization, layers=layers)
+
+    def _timestep_grids(
+        self,
+        denoiser: nn.Module,
+        block: Sequence[str],
+        quantization: Quantization,
+        plan: Mapping[str, SiteBits],
+        context: QuantizationContext,
+    ) -> Quantization:
+        """`quantization` with a min-max grid per timestep for every quantized input in the block."""
+        from baselines.qdiffusion import rounded_model
+        from qvd.quant.affine import affine_parameters
+        from qvd.quant.group_grids import TimestepGrid
+
+        timesteps = tuple(context.timesteps.double().tolist())
+        weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
+        inputs = block_inputs(rounded_model(denoiser, weights), block, context)
+        layers = dict(quantization.layers)
+        for name in block:
+            bits = plan[name].activation
+            if bits is not None:
+                # Rows come class after class, each with all timesteps, where there are classes.
+                rows = inputs[name].float().cpu().unflatten(0, (-1, len(timesteps)))
+                scale, zero_point = affine_parameters(rows.amin((0, 2)), rows.amax((0, 2)), bits)
+                grid = TimestepGrid(bits, tuple(scale.tolist()), tuple(zero_point.tolist()), timesteps)
+                layers[name] = replace(layers[name], grid=grid)
+        return replace(quantization, layers=layers)
+
+
+def temporal_block(denoiser: nn.Module, context: QuantizationContext) -> list[str]:
+    """The layers of the Temporal Information Block, embedding first."""
+    embedders = context.adapter.boundary_layers(denoiser).embedders
+    return list(dict.fromkeys([*embedders, *context.adapter.temporal_feature_sites(denoiser)]))
+
+
+def block_inputs(denoiser: nn.Module, names: Sequence[str], context: QuantizationContext) -> dict[str, Tensor]:
+    """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
+    import torch
+
+    from qvd.quant.observe import layer_inputs_to
+
+    embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
+    seen: dict[str, Tensor] = {}
+    sinks = {name: partial(seen.__setitem__, name) for name in embedders}
+    with torch.no_grad(), layer_inputs_to(denoiser, sinks):
+        features = context.adapter.temporal_features(denoiser, context.timesteps)
+    return {name: seen[name] if name in seen else features[name] for name in names}
+

@@ -1,0 +1,85 @@
+"""The joint table of a multirun: every job's arms side by side, each with what tells its job apart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from experiments.result import ArmMetrics
+
+_TIMINGS = ("seconds", "peak_memory_bytes")
+_ARM_WORDS = ("quantizer", "bits", "experiment")  # the arm's name says these
+
+
+class JointTable(Callback):
+    """Hydra's hook after the last job of `python run.py --multirun …`."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        arms = read_sweep(folder)
+        if arms:
+            write_joint_table(arms, folder)
+            print(folder)
+        else:
+            print(f"no job of {folder} has finished: there is no joint table", file=sys.stderr)
+
+
+def read_sweep(folder: Path) -> list[ArmMetrics]:
+    """The arms of every finished job below a sweep's folder, in the jobs' order; the same FP arm only once."""
+    from experiments.result import ArmMetrics
+
+    jobs = sorted(folder.glob("*/metrics.json"), key=lambda path: int(path.parent.name.partition("-")[0]))
+    words = [list(OmegaConf.load(job.parent / ".hydra" / "overrides.yaml")) for job in jobs]
+    arms: dict[str, ArmMetrics] = {}
+    for job, setting in zip(jobs, settings(words), strict=True):
+        for record in json.loads(job.read_text())["arms"].values():
+            named = {key: record.pop(key) for key in ("variant", "quantizer", "bits", "command")}
+            measured = {key: value for key, value in record.items() if key not in _TIMINGS}
+            identity = json.dumps([setting, named["variant"], named["bits"], measured], sort_keys=True)
+            arms.setdefault(identity, ArmMetrics(**named, metrics=record, setting=setting))
+    return list(arms.values())
+
+
+def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """For each job's command-line words, those that not all jobs share; an arm's own words are left out.
+
+    A group's choice stands without its group ("tiny_latte"), a value with its key ("seed=4").
+    """
+    from experiments.config import GROUPS
+
+    shared = set.intersection(*(set(words) for words in jobs)) if jobs else set()
+    told: list[str] = []
+    for words in jobs:
+        own = [word for word in words if word not in shared and word.partition("=")[0] not in _ARM_WORDS]
+        told.append(", ".join(word.partition("=")[2] if word.partition("=")[0] in GROUPS else word for word in own))
+    return told
+
+
+def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
+    """Write table.md, table.csv, metrics.json and, where a number was swept, its curves; print the table."""
+    from experiments.table import build_table, render_terminal, to_csv, to_markdown
+
+    table = build_table(arms, title="Results of the sweep")
+    (folder / "table.md").write_text(to_markdown(table))
+    (folder / "table.csv").write_text(to_csv(table))
+    (folder / "metrics.json").write_text(json.dumps([_record(arm) for arm in arms], indent=2) + "\n")
+    render_terminal(table)
+
+
+def _record(arm: ArmMetrics) -> Mapping[str, Any]:
+    return {
+        "setting": arm.setting,
+        "variant": arm.variant,
+        "quantizer": arm.quantizer,
+        "bits": arm.bits,
+        **arm.metrics,
+        "command": arm.command,
+    }

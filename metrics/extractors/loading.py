@@ -1,0 +1,41 @@
+"""Extractors by the names that protocols and the command line use; nothing heavy is imported before one is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metrics.extractors.base import VideoExtractor
+
+EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
+
+
+def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtractor:
+    """An extractor by its name.
+
+    Args:
+        name: one of EXTRACTORS.
+        weights: its file; None is the embedded one or a download that is verified by checksum.
+
+    Raises:
+        ValueError: weights that have to be given are not.
+        FileNotFoundError: the download failed.
+    """
+    if name == "styleganv":
+        from metrics.extractors.torchscript import StyleGANVI3D
+
+        return StyleGANVI3D(weights)
+    if name == "videomae":
+        from metrics.extractors.videomae import VideoMAEExtractor
+
+        return VideoMAEExtractor.from_checkpoint(weights)
+    if name == "i3d":
+        from metrics.extractors.i3d import I3DExtractor
+
+        if weights is None:
+            raise ValueError("extractor i3d needs its weights, a state dict such as rgb_imagenet.pt")
+        return I3DExtractor(weights)
+    from metrics.extractors.shapes_classifier import ShapesExtractor
+
+    return ShapesExtractor()

@@ -1,0 +1,139 @@
+"""AnimateDiff: diffusers' AnimateDiffPipeline and its UNetMotionModel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qvd.models.base import BoundaryLayers, ModelAdapter
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+    from qvd.quant.reconstruction.settings import Reconstruction
+
+
+@dataclass(frozen=True)
+class AnimateDiff(ModelAdapter):
+    """Adapter of the AnimateDiff family (full size: Stable Diffusion 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`).
+
+    Attributes:
+        motion_adapter: folder or hub id of the motion modules; null: those in the pipeline's own UNet.
+    """
+
+    motion_adapter: str | None = None
+
+    other_parameters = 84_000_000 + 123_000_000  # autoencoder, CLIP-L text encoder
+
+    def folders(self) -> list[Path]:
+        return [self.folder(), *([self._motion_folder()] if self.motion_adapter else [])]
+
+    def _motion_folder(self) -> Path:
+        from qvd.models.hub import find_folder
+
+        assert self.motion_adapter is not None
+        return find_folder(self.motion_adapter, None, False, "config.json", option="model.motion_adapter")
+
+    def pretrained_pipeline(self) -> DiffusionPipeline:
+        from diffusers import AnimateDiffPipeline, MotionAdapter
+
+        from qvd.models.loading import torch_dtype
+        from qvd.models.random_init import read_scheduler
+
+        dtype, parts = torch_dtype(self.dtype), {}
+        if self.motion_adapter is not None:
+            parts["motion_adapter"] = MotionAdapter.from_pretrained(self._motion_folder(), dtype=dtype)
+            # Stable Diffusion's own sampler is another; this is the motion modules' (their card).
+            parts["scheduler"] = read_scheduler(Path(__file__).parent / "architectures" / "animatediff")
+        return AnimateDiffPipeline.from_pretrained(self.folder(), dtype=dtype, **parts)
+
+    def random_pipeline(self) -> DiffusionPipeline:
+        from diffusers import AnimateDiffPipeline
+
+        from qvd.models.random_init import random_parts
+
+        parts = random_parts(self, "unet")
+        return AnimateDiffPipeline(**parts, text_encoder=None, tokenizer=None, motion_adapter=None)
+
+    def empty_denoiser(self) -> nn.Module:
+        from accelerate import init_empty_weights
+        from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+
+        from qvd.models.random_init import empty_part, read_config
+
+        folder = self.config_folder()
+        if read_config(folder / "unet")["_class_name"] == "UNetMotionModel":
+            return empty_part(UNetMotionModel, folder / "unet")
+        image = empty_part(UNet2DConditionModel, folder / "unet")
+        motion = empty_part(MotionAdapter, folder / "motion_adapter")
+        with init_empty_weights(include_buffers=False):
+            return UNetMotionModel.from_unet2d(image, motion, load_weights=False)
+
+    def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
+        from qvd.models.unets import video_unet_call
+
+        call = video_unet_call(self, denoiser, entries)
+        # This family's text is given once for every frame.
+        text = call["encoder_hidden_states"].repeat_interleave(self.num_frames, dim=0)
+        return {**call, "encoder_hidden_states": text}
+
+    def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
+        return pipeline.unet
+
+    def set_denoiser_(self, pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
+        pipeline.unet = denoiser
+
+    def sample(
+        self,
+        pipeline: DiffusionPipeline,
+        prompts: list[str],
+        generators: list[torch.Generator],
+        num_inference_steps: int,
+    ) -> torch.Tensor:
+        from qvd.models.loading import decode_video
+        from qvd.models.unets import text_arguments
+
+        latents = pipeline(
+            **text_arguments(pipeline, prompts),
+            height=self.resolution,
+            width=self.resolution,
+            num_frames=self.num_frames,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            generator=generators,
+            output_type="latent",
+        ).frames
+        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
+
+    def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
+        pipeline.scheduler.set_timesteps(num_inference_steps)
+        return pipeline.scheduler.timesteps.clone()
+
+    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
+        return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
+
+    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+        from qvd.models.unets import time_embedding_features
+
+        return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
+
+    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
+        return BoundaryLayers(
+            first=["conv_in"], last=["conv_out"], embedders=["time_embedding.linear_1", "time_embedding.linear_2"]
+        )
+
+    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
+        from diffusers.models.attention import BasicTransformerBlock
+        from diffusers.models.resnet import ResnetBlock2D
+
+        from qvd.quant.reconstruction.units import units_of_types
+
+        return units_of_types(denoiser, granularity, (ResnetBlock2D, BasicTransformerBlock))
+
+    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+        from qvd.models.unets import skip_concatenations
+
+        return skip_concatenations(denoiser)

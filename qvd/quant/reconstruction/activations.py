@@ -1,0 +1,101 @@
+"""Activations of many calibration entries on disk: bfloat16, memory-mapped, read by entry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class CachedActivations:
+    """One module's arguments or outputs for `num_entries` entries: nested tuples and dicts of tensors and constants.
+
+    Every tensor's first dimension must run over entries, each with the same number of rows (frames, pixels), as in
+    diffusers' U-Nets and transformers, which fold frames and pixels into the batch entry by entry. Floating tensors are
+    kept as bfloat16 and come back in their own type; what is no tensor is kept as it was in the first call.
+    """
+
+    def __init__(self, folder: Path, num_entries: int, structure: Any, leaves: list[dict[str, Any]]) -> None:
+        self.folder, self.num_entries, self.structure, self.leaves = folder, num_entries, structure, leaves
+        folder.mkdir(parents=True, exist_ok=True)
+        self._maps = [self._map(i, leaf) for i, leaf in enumerate(leaves)]
+
+    @classmethod
+    def like(cls, folder: Path, num_entries: int, example: Any, example_entries: int) -> CachedActivations:
+        """An empty cache for values shaped like `example`, which holds `example_entries` entries."""
+        tensors: list[Tensor] = []
+        structure = _flatten(example, tensors)
+        shutil.rmtree(folder, ignore_errors=True)
+        return cls(folder, num_entries, structure, [_describe(tensor, example_entries) for tensor in tensors])
+
+    @classmethod
+    def open(cls, folder: Path) -> CachedActivations:
+        """A cache that `seal` completed."""
+        return cls(folder, **json.loads((folder / "layout.json").read_text()))
+
+    def seal(self) -> None:
+        """Write down the layout, so that another process can open the cache; constants must be JSON's."""
+        layout = {"num_entries": self.num_entries, "structure": self.structure, "leaves": self.leaves}
+        (self.folder / "layout.json").write_text(json.dumps(layout))
+
+    def put(self, first: int, value: Any) -> None:
+        """Keep a value for the entries from `first` on."""
+        tensors: list[Tensor] = []
+        _flatten(value, tensors)
+        for mapped, leaf, tensor in zip(self._maps, self.leaves, tensors, strict=True):
+            rows = tensor.detach().unflatten(0, (-1, leaf["shape"][0]))
+            mapped[first : first + len(rows)] = rows.to(mapped.dtype)
+
+    def take(self, entries: Sequence[int], device: str | torch.device = "cpu") -> Any:
+        """The value for some entries, in that order."""
+        index = torch.as_tensor(entries)
+        tensors = [
+            mapped[index].flatten(0, 1).to(device, getattr(torch, leaf["dtype"]))
+            for mapped, leaf in zip(self._maps, self.leaves, strict=True)
+        ]
+        return _restore(self.structure, tensors)
+
+    def remove(self) -> None:
+        """Delete the files."""
+        self._maps = []
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _map(self, number: int, leaf: dict[str, Any]) -> Tensor:
+        shape = (self.num_entries, *leaf["shape"])
+        stored = torch.bfloat16 if leaf["dtype"].startswith(("float", "bfloat")) else getattr(torch, leaf["dtype"])
+        size = torch.Size(shape).numel()
+        return torch.from_file(str(self.folder / f"{number}.bin"), shared=True, size=size, dtype=stored).view(shape)
+
+
+def _describe(tensor: Tensor, num_entries: int) -> dict[str, Any]:
+    """Shape per entry (rows first) and dtype of a tensor over `num_entries` entries."""
+    if tensor.dim() == 0 or len(tensor) % num_entries:
+        raise ValueError(f"shape {tuple(tensor.shape)}: the first dimension is no multiple of {num_entries} entries")
+    shape = [len(tensor) // num_entries, *tensor.shape[1:]]
+    return {"shape": shape, "dtype": str(tensor.dtype).removeprefix("torch.")}
+
+
+def _flatten(value: Any, tensors: list[Tensor]) -> Any:
+    """The structure of a value, JSON-ready as far as its constants are; its tensors are appended to `tensors`."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return {"tensor": len(tensors) - 1}
+    if isinstance(value, tuple | list):
+        return [_flatten(v, tensors) for v in value]
+    if type(value) is dict:
+        return {"dict": {k: _flatten(v, tensors) for k, v in value.items()}}
+    return {"constant": value}
+
+
+def _restore(structure: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(structure, list):
+        return tuple(_restore(s, tensors) for s in structure)
+    ((what, content),) = structure.items()
+    if what == "tensor":
+        return tensors[content]
+    return content if what == "constant" else {k: _restore(s, tensors) for k, s in content.items()}

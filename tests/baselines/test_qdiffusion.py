@@ -1,0 +1,88 @@
+"""Q-Diffusion on the tiny UNet3D: its order, its split shortcuts, its running statistics."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from baselines.qdiffusion import QDiffusion, RunningExtremes
+from qvd.bits import Bits
+from qvd.calibration import CalibrationSet
+from qvd.methods.base import QuantizationContext
+from qvd.quant.convert import convert
+from qvd.quant.grids import SplitGrid
+from qvd.quant.quantization import quantize_weight
+from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.quant.rules import RangeMethod
+from qvd.quant.sites import weighted_layers
+
+FAST = QDiffusion(adaround=AdaRoundSettings(iterations=3, batch_size=2), lsq=LsqSettings(iterations=2, batch_size=2))
+
+
+def test_running_extremes_are_the_recursion():
+    running = RunningExtremes(0.95)
+    lows, highs = [-1.0, -3.0, 2.0], [4.0, 2.0, 8.0]
+    for low, high in zip(lows, highs, strict=True):
+        running.update(low, high)
+    assert running.low == pytest.approx(0.95**2 * -1 + 0.95 * 0.05 * -3 + 0.05 * 2)
+    assert running.high == pytest.approx(0.95**2 * 4 + 0.95 * 0.05 * 2 + 0.05 * 8)
+
+
+@pytest.fixture(scope="module")
+def quantize(unet, ranges, calibration, adapter):
+    def run(method, bits):
+        context = QuantizationContext(Bits.parse(bits), adapter, torch.arange(10))
+        entries = calibration if isinstance(calibration, CalibrationSet) else CalibrationSet.from_tensors(calibration)
+        return method.quantize(unet, ranges, entries, context)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def quantization(quantize):
+    return quantize(FAST, "w4a8")
+
+
+def test_no_layer_stays_in_floating_point(unet, quantization):
+    assert set(quantization.layers) == set(weighted_layers(unet))
+    assert all(layer.weight.n_bits == 4 and layer.grid.n_bits == 8 for layer in quantization.layers.values())
+    assert all(operand.grid.n_bits == 8 for operand in quantization.operands.values())
+    softmax = [o.grid for name, o in quantization.operands.items() if name.endswith(".probabilities")]
+    assert all(grid.zero_point == 0 for grid in softmax)
+
+
+def test_shortcuts_are_split_where_the_skip_begins(unet, adapter, quantization):
+    splits = adapter.split_shortcuts(unet)
+    assert splits
+    for name, layer in quantization.layers.items():
+        assert (layer.weight.split, isinstance(layer.grid, SplitGrid)) == (splits.get(name), name in splits)
+        if name in splits:
+            assert layer.grid.channel == splits[name] and layer.grid.scale != layer.grid.skip_scale
+
+
+def test_every_unit_says_what_it_gained(quantization):
+    assert all({"rounding_unit", "steps_unit"} <= set(layer.notes) for layer in quantization.layers.values())
+    summary = quantization.summary
+    assert summary["rounding_error_after"] <= summary["rounding_error_before"]
+    assert summary["steps_error_after"] <= summary["steps_error_before"]
+
+
+@torch.no_grad()
+def test_it_runs(unet, quantization, calibration):
+    entry = calibration.take([0, 1]) if isinstance(calibration, CalibrationSet) else calibration
+    output = convert(unet, quantization)(**entry).sample
+    assert output.isfinite().all()
+
+
+def test_without_learning_it_is_nearest_rounding_with_split_shortcuts(unet, quantize):
+    plain = replace(FAST, reconstruction=Reconstruction.none, split_shortcuts=False)
+    quantization = quantize(plain, "w4a8")
+    for name, layer in quantization.layers.items():
+        assert torch.equal(layer.weight.codes, quantize_weight(weighted_layers(unet)[name].weight, 4, RangeMethod.lp).codes)
+    assert not any("rounding_unit" in layer.notes for layer in quantization.layers.values())
+
+
+def test_running_statistics_replace_the_search(quantize):
+    plain = replace(FAST, reconstruction=Reconstruction.none, batch_size=1)
+    search, running = (quantize(replace(plain, running_stat=stat), "w8a8").layers["conv_in"].grid for stat in (False, True))
+    assert running.scale != search.scale

@@ -1,0 +1,70 @@
+"""Which clips and prompts a protocol takes from a dataset."""
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.attributes import compose_run_config
+from metrics.decoding import VideoError
+from metrics.extractors.shapes_classifier import ShapesExtractor
+from qvd.data.shapes import Shapes
+from qvd.data.ucf101_sentences import SENTENCES
+
+
+def reference(*words):
+    return compose_run_config([*words]).reference
+
+
+def test_drawn_clips_are_the_datasets(footage):
+    drawn = reference("n_videos=70")
+    batches = list(drawn.clips(32, []))
+    assert [len(batch) for batch in batches] == [32, 32, 6]
+    assert np.array_equal(batches[2][5].numpy(), Shapes().clip(69).frames)
+    assert drawn.prompts("evaluation", range(69, 70)) == [Shapes().clip(69).caption]
+
+
+def test_clips_of_files_come_in_order_at_the_protocols_size(dataset_words):
+    files = reference("dataset=ucf101", *dataset_words["ucf101"], "n_videos=80")
+    clips = torch.cat(list(files.clips(32, [])))
+    assert clips.shape == (80, 8, 3, 32, 32) and clips.dtype == torch.uint8
+    # The first video moves by one pixel per frame, so its second window is the first one moved by eight.
+    assert files.sources[1].start == 8 and files.count == 80
+
+
+def test_prompts_follow_the_protocol(dataset_words):
+    ucf = ["dataset=ucf101", *dataset_words["ucf101"]]
+    assert reference(*ucf).prompts("evaluation", range(1)) == [Shapes().prompt(0)]
+    in_turn = reference(*ucf, "protocol.prompts=classes").prompts("evaluation", range(3))
+    assert in_turn == [SENTENCES["ApplyLipstick"], SENTENCES["YoYo"], SENTENCES["ApplyLipstick"]]
+    captions = reference(*ucf, "protocol.prompts=captions")
+    assert captions.prompts("evaluation", range(39, 41)) == [SENTENCES["ApplyLipstick"], SENTENCES["YoYo"]]
+    assert captions.prompts_match_clips and not reference(*ucf).prompts_match_clips
+
+
+def test_the_key_follows_pixels_and_protocol(dataset_words, tmp_path):
+    extractor = ShapesExtractor()
+    words = ["dataset=ucf101", *dataset_words["ucf101"]]
+    keys = [
+        str(reference(*words, *extra).key(extractor))
+        for extra in (
+            [],
+            ["protocol.resize=bilinear"],
+            ["protocol.stride=2", "n_videos=65", "protocol.num_frames=4"],
+            ["n_videos=70"],
+        )
+    ]
+    assert len(set(keys)) == 4 and keys[0] == str(reference(*words).key(extractor))
+
+
+def test_unusable_files_stop_or_are_counted(tmp_path, footage):
+    root = tmp_path / "videos"
+    root.mkdir()
+    for name in ("pan.mp4", "fast.mp4"):
+        (root / name).symlink_to(footage / name)
+    (root / "a.mp4").touch()
+    words = ["dataset=folder", f"dataset.root={root}"]
+    with pytest.raises(VideoError, match=r"a\.mp4: empty file"):
+        list(reference(*words).clips(32, []))
+    skipped = []
+    clips = list(reference(*words, "dataset.skip_bad=true").clips(32, skipped))
+    assert sum(map(len, clips)) == 80 and len(skipped) == 1

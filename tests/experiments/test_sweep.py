@@ -1,0 +1,56 @@
+"""A multirun ends in one table: every job's arms, told apart by what was swept, the same FP arm once."""
+
+import json
+
+import pytest
+
+from experiments.experiment import metrics_document
+from experiments.sweep import read_sweep, settings, write_joint_table
+
+
+def finish_job(folder, words, arms):
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    (folder / "metrics.json").write_text(json.dumps(metrics_document(arms)))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        ([["quantizer=naive", "bits=w8a8"], ["quantizer=qvd", "bits=w8a8"]], ["", ""]),
+        ([["model=a", "quantizer=fp"], ["model=b", "quantizer=fp"]], ["a", "b"]),
+        (
+            [["experiment=e", "model.disparity=1"], ["experiment=e", "model.disparity=4"]],
+            ["model.disparity=1", "model.disparity=4"],
+        ),
+        ([["seed=1", "model=a"], ["seed=2", "model=b"]], ["seed=1, a", "seed=2, b"]),
+    ],
+)
+def test_a_setting_is_what_differs(jobs, told):
+    assert settings(jobs) == told
+
+
+def test_jobs_are_read_in_order_and_fp_once(tmp_path, arms):
+    finish_job(tmp_path / "10-b", ["model=b"], arms)
+    finish_job(tmp_path / "2-a", ["model=a"], arms)
+    finish_job(tmp_path / "3-a", ["model=a"], arms)
+    (tmp_path / "4-failed").mkdir()
+    rows = read_sweep(tmp_path)
+    assert [(row.setting, row.name) for row in rows] == [
+        ("a", "fp"),
+        ("a", "qvd w8a8"),
+        ("b", "fp"),
+        ("b", "qvd w8a8"),
+    ]
+    assert rows[1].metrics == arms[1].metrics and rows[1].command == arms[1].command
+
+
+def test_the_joint_table_names_each_setting(tmp_path, arms, capsys):
+    for number, model in enumerate(("a", "b")):
+        finish_job(tmp_path / f"{number}-{model}", [f"model={model}"], arms)
+    write_joint_table(read_sweep(tmp_path), tmp_path)
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith(("| a |", "| b |"))]
+    assert len(rows) == 4 and rows[3].startswith("| b | qvd w8a8 |")
+    assert (tmp_path / "table.csv").read_text().startswith("setting,arm,")
+    assert [record["setting"] for record in json.loads((tmp_path / "metrics.json").read_text())] == ["a", "a", "b", "b"]
+    assert "Results of the sweep" in capsys.readouterr().out

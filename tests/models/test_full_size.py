@@ -1,0 +1,124 @@
+"""Full-size models from their configs alone: on the meta device, where nothing is computed and no memory is taken."""
+
+
+
+import math
+
+import pytest
+import torch
+
+
+from experiments.attributes import compose_run_config
+from experiments.config import CONF
+from qvd.bits import Bits
+from qvd.models.hub import find_folder
+from qvd.models.latte_class import load_released
+from qvd.models.latte_network import ClassLatte
+from qvd.models.loading import GIB, check_memory, required_memory
+from qvd.quant.reconstruction.settings import Reconstruction
+from qvd.quant.reconstruction.units import unit_layers
+from qvd.quant.sites import attention_modules, weighted_layers
+
+FULL_SIZE = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("tiny_"))
+PARAMETERS = {"modelscope": 1411.2, "animatediff": 1312.7, "latte": 1057.2}  # millions; class-conditional: below
+
+
+def full_size(model, *words):
+    return compose_run_config([f"model={model}", "model.init=random", *words])
+
+
+@pytest.fixture(scope="module", params=FULL_SIZE)
+def config(request):
+    return full_size(request.param)
+
+
+@pytest.fixture(scope="module")
+def denoiser(config):
+    return config.model.empty_denoiser().to("meta")
+
+
+def test_the_architecture_is_the_published_one(config, denoiser):
+    millions = sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6
+    assert millions == pytest.approx(PARAMETERS.get(config.model_name, 674.0), abs=0.2)
+
+
+def test_every_layer_is_reached_by_a_rule(config, denoiser):
+    plan = config.arms[0].method.exceptions(config.model.boundary_layers(denoiser), Bits.parse("w8a8"))
+    assert set(plan) <= set(weighted_layers(denoiser))
+    blocks = config.model.reconstruction_blocks(denoiser, Reconstruction.block)
+    held = [layer for block in blocks for layer in unit_layers(denoiser, block)]
+    assert sorted(held) == sorted(weighted_layers(denoiser))
+    assert set(config.model.temporal_feature_sites(denoiser)) <= set(weighted_layers(denoiser))
+
+
+@torch.no_grad()
+def test_every_layer_and_attention_is_called_in_one_step(config, denoiser):
+    called = set()
+    sites = {**weighted_layers(denoiser), **attention_modules(denoiser)}
+    handles = [
+        module.register_forward_hook(lambda module, args, output, name=name: called.add(name))
+        for name, module in sites.items()
+    ]
+    with torch.device("meta"):
+        example = config.model.example_call(denoiser, 2)
+        output = denoiser(**example).sample
+    for handle in handles:
+        handle.remove()
+    assert called == set(sites)
+    sample = example.get("sample", example.get("hidden_states"))
+    assert output.shape[0] == 2 and output.shape[-2:] == sample.shape[-2:]
+
+
+def test_memory_is_estimated_per_stage_and_refused_with_advice(config, monkeypatch):
+    needed = required_memory(config.model)
+    assert needed["quantized sampling"] > needed["FP sampling"] > 1.2 * GIB
+    monkeypatch.setattr("qvd.models.loading.required_memory", lambda adapter: needed)
+    monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: 2**60)
+    check_memory(config.model, "cpu")
+    monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: GIB)
+    with pytest.raises(MemoryError, match=r"FP sampling needs about \d+\.\d GiB and cpu has 1\.0 GiB free: .*model\."):
+        check_memory(config.model, "cpu")
+
+
+def test_offline_says_in_one_line_what_to_download_and_where_to_put_it(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError) as error:
+        find_folder("damo-vilab/text-to-video-ms-1.7b", "abc", False, "model_index.json")
+    message = str(error.value)
+    assert "hf download damo-vilab/text-to-video-ms-1.7b --revision abc --local-dir FOLDER" in message
+    assert "model.path=FOLDER" in message and "\n" not in message
+
+
+def released_names(depth):
+    """The released module's parameter names, written down from its source."""
+    fixed = ["pos_embed", "temp_embed", "y_embedder.embedding_table.weight"]
+    layers = ["x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear"]
+    layers += ["final_layer.adaLN_modulation.1"]
+    inside = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1"]
+    layers += [f"blocks.{i}.{layer}" for i in range(depth) for layer in inside]
+    return {*fixed, *(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))}
+
+
+@torch.no_grad()
+def test_a_released_checkpoint_loads_strictly_and_runs(tmp_path):
+    """28 blocks of 1152 channels in the released layout; in bfloat16 and for 2 of 16 frames, to be quick."""
+    adapter = full_size("latte_ucf101").model
+    empty = adapter.empty_denoiser()
+    shapes = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    assert set(shapes) == released_names(28)
+    assert shapes["y_embedder.embedding_table.weight"] == (102, 1152) and shapes["temp_embed"] == (1, 16, 1152)
+    values = torch.empty(6 * 1152 * 1152, dtype=torch.bfloat16).uniform_(-0.05, 0.05)
+    # All of them views of the same values: 16 MB instead of 1.3 GB, in memory and in the file.
+    state = {name: values[: math.prod(shape)].view(shape) for name, shape in shapes.items()}
+    state["temp_embed"] = state["temp_embed"][:, :2].clone()
+    torch.save({"ema": state}, tmp_path / "ucf101.pt")
+    with pytest.raises(RuntimeError, match="temp_embed"):
+        load_released(empty, tmp_path / "ucf101.pt")
+    with torch.device("meta"):
+        network = ClassLatte.from_config({**empty.config, "num_frames": 2})
+    network = load_released(network, tmp_path / "ucf101.pt").eval()
+    sample = torch.randn(1, 2, 4, 32, 32, dtype=torch.bfloat16)
+    output = network(sample, torch.tensor([500]), torch.tensor([101])).sample
+    assert output.shape == (1, 2, 8, 32, 32) and output.isfinite().all() and output.float().std() > 0
+
+

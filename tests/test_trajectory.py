@@ -1,0 +1,50 @@
+"""Step-by-step predictions of two denoisers on the shipped model."""
+
+import copy
+
+import pytest
+import torch
+
+from experiments.attributes import compose_run_config
+from metrics.fidelity import CAP_DB, step_sqnr
+from qvd.trajectory import step_predictions
+
+PROMPTS = ["a red circle moving left on a plain background"]
+
+
+@pytest.fixture(scope="module")
+def setup():
+    adapter = compose_run_config([]).model
+    pipeline = adapter.load_pipeline("cpu")
+    denoiser = adapter.denoiser(pipeline)
+    worse = copy.deepcopy(denoiser)
+    with torch.no_grad():
+        worse.conv_out.weight.mul_(1.1)
+    return adapter, pipeline, denoiser, worse
+
+
+def predict(setup, leader, shadow=None):
+    adapter, pipeline, denoiser, _ = setup
+    adapter.set_denoiser_(pipeline, leader)
+    try:
+        return step_predictions(adapter, pipeline, PROMPTS, range(1), seed=0, num_inference_steps=3, shadow=shadow)
+    finally:
+        adapter.set_denoiser_(pipeline, denoiser)
+
+
+def test_a_copy_predicts_exactly_the_same(setup):
+    led, shadowed = predict(setup, setup[2], shadow=copy.deepcopy(setup[2]))
+    assert led.shape[:2] == (3, 2) and torch.equal(led, shadowed)
+    assert step_sqnr(shadowed, led).tolist() == [CAP_DB] * 3
+
+
+def test_the_shadow_does_not_touch_the_path_and_errors_add_up_without_it(setup):
+    _, _, denoiser, worse = setup
+    reference, forced = predict(setup, denoiser, shadow=worse)
+    alone, nothing = predict(setup, denoiser)
+    assert nothing is None and torch.equal(reference, alone)
+    free, _ = predict(setup, worse)
+    assert torch.equal(free[0], forced[0]) and not torch.allclose(free[2], forced[2])
+    forced_db, free_db = step_sqnr(forced, reference), step_sqnr(free, reference)
+    assert forced_db[0] == free_db[0] and free_db[2] < forced_db[2]
+    assert forced_db.tolist() == pytest.approx([20] * 3, abs=3)  # a weight 10 % too large: 20 dB, but for the bias
