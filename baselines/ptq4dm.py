@@ -135,8 +135,10 @@ class PTQ4DM(PTQMethod):
         operand_sinks = {site: a.update for site, a in averages.items() if site not in layers}
         order = torch.randperm(len(calibration), generator=torch.Generator().manual_seed(self.seed)).tolist()
         batches = calibration.batches_of(order, self.batch_size)
-        with torch.inference_mode(), layer_inputs_to(denoiser, layer_sinks), attention_operands_to(
-            denoiser, operand_sinks
+        with (
+            torch.inference_mode(),
+            layer_inputs_to(denoiser, layer_sinks),
+            attention_operands_to(denoiser, operand_sinks),
         ):
             for batch in context.progress(batches if averages else [], "averaging thresholds"):
                 denoiser(**batch)

@@ -67,7 +67,9 @@ class TFMQ(QDiffusion):
             return quantization
         quantization = self._quantized_activations(task, quantization, plan, splits)
         quantization = reconstruct_steps(task, quantization, self.lsq)
-        return self._timestep_grids(denoiser, block, quantization, plan, context) if self.timestep_ranges else quantization
+        return (
+            self._timestep_grids(denoiser, block, quantization, plan, context) if self.timestep_ranges else quantization
+        )
 
     def _learn_block(
         self,
@@ -145,4 +147,3 @@ def block_inputs(denoiser: nn.Module, names: Sequence[str], context: Quantizatio
     with torch.no_grad(), layer_inputs_to(denoiser, sinks):
         features = context.adapter.temporal_features(denoiser, context.timesteps)
     return {name: seen[name] if name in seen else features[name] for name in names}
-

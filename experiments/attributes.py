@@ -1,12 +1,14 @@
 """Does the model show what the prompt says? `python -m experiments.attributes [overrides]`
 
 Prints the share of FP samples whose shape, colour and motion the embedded classifier reads as prompted, and the
-same classifier's accuracy on held-out real clips.
+same classifier's accuracy on held-out real clips. Then the FVD (on the classifier's features) of the samples to those
+clips, and that of the same samples with their frames shuffled: what motion is worth.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -18,6 +20,7 @@ from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.stages import Stages
 from metrics.extractors.shapes_classifier import ShapesClassifier, attribute_accuracy
+from metrics.frechet import frechet_distance
 from qvd.data.shapes import ATTRIBUTES, Shapes
 from qvd.store import Store
 
@@ -39,8 +42,23 @@ def labels_of(dataset: Shapes, count: int) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([label[name] for label in labels]) for name in ATTRIBUTES}
 
 
-def measure(config: RunConfig) -> dict[str, dict[str, float]]:
-    """Accuracy by attribute, for FP samples and for held-out real clips.
+@dataclass(frozen=True)
+class Attributes:
+    """What `measure` finds.
+
+    Attributes:
+        accuracy: clips → attribute → share read as prompted; for FP samples and for held-out real clips.
+        fvd: of the FP samples to the held-out real clips.
+        shuffled_fvd: the same, the frames of each sample in random order.
+    """
+
+    accuracy: dict[str, dict[str, float]]
+    fvd: float
+    shuffled_fvd: float
+
+
+def measure(config: RunConfig) -> Attributes:
+    """Accuracy by attribute and FVD of the FP samples.
 
     Raises:
         ValueError: the prompts are not those of `shapes`.
@@ -50,14 +68,22 @@ def measure(config: RunConfig) -> dict[str, dict[str, float]]:
     classifier = ShapesClassifier.load()
     samples = Stages(config, Store(config.store), Reporter()).samples(None).tensors["videos"]
     real = torch.stack([torch.from_numpy(config.dataset.clip(index).frames) for index in range(HELD_OUT_CLIPS)])
-    return {
-        f"FP samples ({len(samples)})": attribute_accuracy(
-            classifier, samples, labels_of(config.dataset, len(samples))
-        ),
-        f"held-out real clips ({len(real)})": attribute_accuracy(
-            classifier, real, labels_of(config.dataset, len(real))
-        ),
-    }
+    with torch.no_grad():
+        generated, shuffled, reference = map(classifier.features, (samples, shuffle_frames(samples), real))
+    return Attributes(
+        {
+            f"{name} ({len(clips)})": attribute_accuracy(classifier, clips, labels_of(config.dataset, len(clips)))
+            for name, clips in (("FP samples", samples), ("held-out real clips", real))
+        },
+        frechet_distance(generated, reference),
+        frechet_distance(shuffled, reference),
+    )
+
+
+def shuffle_frames(videos: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """(B, T, …) with the frames of each video in a random order of its own."""
+    order = torch.rand(videos.shape[:2], generator=torch.Generator().manual_seed(seed)).argsort(1)
+    return torch.stack([video[frames] for video, frames in zip(videos, order, strict=True)])
 
 
 def main() -> None:
@@ -67,9 +93,12 @@ def main() -> None:
         table.add_column("clips")
         for name in ATTRIBUTES:
             table.add_column(name, justify="right")
-        for clips, accuracy in measure(config).items():
+        found = measure(config)
+        for clips, accuracy in found.accuracy.items():
             table.add_row(clips, *(f"{value:.3f}" for value in accuracy.values()))
         Console().print(table)
+        share = found.fvd / found.shuffled_fvd
+        print(f"FVD to held-out real clips: {found.fvd:.3f}; frames shuffled: {found.shuffled_fvd:.3f} (ratio {share:.3f})")
 
 
 if __name__ == "__main__":

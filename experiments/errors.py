@@ -13,19 +13,25 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn ValueError and OSError into one line; HYDRA_FULL_ERROR=1 shows the traceback instead."""
+    """Turn ValueError and OSError into one line, or one for each unusable video; HYDRA_FULL_ERROR=1 shows the traceback
+    instead."""
     warnings.showwarning = _one_line_warning
     try:
         yield
     except (ValueError, OSError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
+        print("\n".join(f"error: {line}" for line in _lines(error)), file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _lines(error: Exception) -> list[str]:
+    from metrics.decoding import VideoError
+
+    return str(error).splitlines() if isinstance(error, VideoError) else [" ".join(str(error).split())]
 
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -248,7 +248,10 @@ class Stages:
         def compute() -> Result:
             from qvd.quant.observe import observe
 
-            ranges = observe(self.fp_denoiser, calibration.open(self.config.device), progress=self.reporter.track)
+            entries = min(16, 2 * self.config.model.batch_size)  # what the model samples together, at most
+            ranges = observe(
+                self.fp_denoiser, calibration.open(self.config.device), entries, progress=self.reporter.track
+            )
             return ranges.to_tensors(), {}
 
         key = fingerprint(inputs)

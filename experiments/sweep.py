@@ -64,14 +64,32 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
-    """Write table.md, table.csv, metrics.json and, where a number was swept, its curves; print the table."""
+    """Write table.md, table.csv, metrics.json and, where one number was swept, curves.png; print the table."""
+    from experiments.figures import to_png
+    from experiments.qvd_figures import disparity_figure
     from experiments.table import build_table, render_terminal, to_csv, to_markdown
 
     table = build_table(arms, title="Results of the sweep")
     (folder / "table.md").write_text(to_markdown(table))
     (folder / "table.csv").write_text(to_csv(table))
     (folder / "metrics.json").write_text(json.dumps([_record(arm) for arm in arms], indent=2) + "\n")
+    swept = swept_number(arms)
+    if swept is not None:
+        key, by_value = swept
+        (folder / "curves.png").write_bytes(to_png(disparity_figure(by_value, label=key)))
     render_terminal(table)
+
+
+def swept_number(arms: Sequence[ArmMetrics]) -> tuple[str, dict[float, list[ArmMetrics]]] | None:
+    """The one key whose numbers tell the jobs apart, and the arms at each of them; None for any other sweep."""
+    by_value: dict[float, list[ArmMetrics]] = {}
+    keys = {arm.setting.partition("=")[0] for arm in arms}
+    for arm in arms:
+        try:
+            by_value.setdefault(float(arm.setting.partition("=")[2]), []).append(arm)
+        except ValueError:
+            return None
+    return (keys.pop(), by_value) if len(keys) == 1 and len(by_value) > 1 else None
 
 
 def _record(arm: ArmMetrics) -> Mapping[str, Any]:

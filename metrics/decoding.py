@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,24 +60,33 @@ def find_videos(folder: str | Path) -> list[Path]:
 def choose_clips(videos: list[Path], protocol: Protocol, count: int) -> list[Source]:
     """The reference clips of a protocol, at most `count`, in the order of the videos.
 
-    Nothing is decoded; `windows` opens containers for their number of frames, until there are enough.
+    Nothing is decoded; `windows` opens every container for its number of frames. A video without a window comes with a
+    start at its first frame beside the `count` others, so that reading it says what is wrong with it.
     """
     if protocol.choice is ClipChoice.windows:
-        windows = (window for path in videos for window in _windows(path, protocol.reference_rule.span))
-        return list(islice(windows, count))
+        return _windows(videos, protocol.reference_rule.span, count)
     if protocol.choice is ClipChoice.random and len(videos) > count:
         chosen = np.random.default_rng(protocol.seed).permutation(len(videos))[:count]
         videos = [videos[i] for i in np.sort(chosen)]
     return [Source(path) for path in videos[:count]]
 
 
-def _windows(path: Path, span: int) -> list[Source]:
-    """Non-overlapping windows; one at the first frame where there is none, so that reading it says what is wrong."""
+def _windows(videos: list[Path], span: int, count: int) -> list[Source]:
+    sources: list[Source] = []
+    for path in videos:
+        starts = range(0, _available_frames(path) - span + 1, span)
+        chosen = starts[:count] if starts else [0]
+        sources += [Source(path, start) for start in chosen]
+        count -= len(chosen) if starts else 0
+    return sources
+
+
+def _available_frames(path: Path) -> int:
+    """Frames that a folder has or a container promises; 0 where it cannot be opened."""
     try:
-        available = len(frame_files(path)) if path.is_dir() else _frame_count(_open(path))
+        return len(frame_files(path)) if path.is_dir() else _frame_count(_open(path))
     except VideoError:
-        available = 0
-    return [Source(path, start) for start in range(0, available - span + 1, span)] or [Source(path, 0)]
+        return 0
 
 
 def read_clip(source: Source, rule: ClipRule, index: int = 0) -> np.ndarray:

@@ -26,7 +26,7 @@ class AnimateDiff(ModelAdapter):
 
     motion_adapter: str | None = None
 
-    other_parameters = 84_000_000 + 123_000_000  # autoencoder, CLIP-L text encoder
+    text_parameters = 123_000_000  # CLIP-L
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._motion_folder()] if self.motion_adapter else [])]

@@ -189,8 +189,8 @@ class ModelAdapter(ABC):
 
     @property
     @abstractmethod
-    def other_parameters(self) -> int:
-        """Parameters of the full-size family's autoencoder and text encoder."""
+    def text_parameters(self) -> int:
+        """Parameters of the full-size family's text encoder."""
 
     @abstractmethod
     def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:

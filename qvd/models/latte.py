@@ -22,7 +22,7 @@ MAX_TOKENS = 120  # the pipeline's own limit
 class Latte(ModelAdapter):
     """Adapter of the Latte T2V family (full size: `maxin-cn/Latte-1`)."""
 
-    other_parameters = 84_000_000 + 4_762_000_000  # autoencoder, T5-XXL encoder
+    text_parameters = 4_762_000_000  # T5-XXL
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import LattePipeline

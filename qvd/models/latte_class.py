@@ -51,7 +51,7 @@ class ClassLatteAdapter(ModelAdapter):
     def _names(self) -> list[str]:
         return class_names(self.classes)
 
-    other_parameters = 84_000_000  # autoencoder
+    text_parameters = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from qvd.models.options import DType, Offload
+from qvd.models.options import DType, Init, Offload
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -61,6 +61,7 @@ def decode_video(vae: Any, latents: Tensor, chunk: int) -> Tensor:
 
 STAGES = ("FP sampling", "calibration", "quantized sampling")
 GIB = 2**30
+AUTOENCODER = 84_000_000  # parameters of Stable Diffusion's
 # Tensors alive at once beside a layer's own input and output: residuals, skips, copies of a layout change.
 LIVE = 3
 
@@ -78,7 +79,8 @@ def required_memory(adapter: ModelAdapter) -> dict[str, int]:
         example = adapter.example_call(denoiser, 2 * adapter.batch_size)
         widest, scores = working_set(denoiser, example)
     activations = LIVE * widest * width
-    weights = denoiser_bytes + width * adapter.other_parameters
+    text = 0 if adapter.init is Init.random else adapter.text_parameters
+    weights = denoiser_bytes + width * (AUTOENCODER + text)
     return dict(
         zip(
             STAGES,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ModelScope(ModelAdapter):
     """Adapter of the ModelScope T2V family (full size: `damo-vilab/text-to-video-ms-1.7b`)."""
 
-    other_parameters = 84_000_000 + 340_000_000  # autoencoder, OpenCLIP-H text encoder
+    text_parameters = 340_000_000  # OpenCLIP-H
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import TextToVideoSDPipeline

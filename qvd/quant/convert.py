@@ -39,7 +39,9 @@ def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
             if id(child) in wrappers:
                 parent._modules[child_name] = wrappers[id(child)]
     for name, attn in attention_modules(model).items():
-        grids = {o: _bound(s, current).grid for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None}
+        grids = {
+            o: _bound(s, current).grid for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None
+        }
         if any(grids.values()):
             check_processor(name, attn)
             attn.processor = OperandAttnProcessor(quantized_operands(**grids))

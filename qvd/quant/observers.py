@@ -89,6 +89,11 @@ def bin_counts(x: Tensor, num_bins: int, low: float, high: float) -> Tensor:
     return torch.bincount(index.add_(1), minlength=num_bins + 1)[1:]
 
 
+def _piece(x: Tensor) -> int:
+    """How many elements are worked on at once: the 8-byte copies that counting makes must not double an activation."""
+    return 2**19 if x.device.type == "cpu" else 2**24
+
+
 class HistogramObserver:
     """Streams tensors into a `SiteRange`; the histogram's range grows by re-binning."""
 
@@ -104,7 +109,10 @@ class HistogramObserver:
         x = x.detach().float()
         rows = x.reshape(-1, 1) if self.channel_dim is None else x.movedim(self.channel_dim, -1)
         dims = tuple(range(rows.dim() - 1))
-        low, high, total = rows.amin(dims), rows.amax(dims), rows.sum(dims, dtype=torch.float64)
+        low, high = rows.amin(dims), rows.amax(dims)
+        total = torch.zeros(rows.shape[-1], dtype=torch.float64, device=x.device)
+        for part in rows.split(max(1, _piece(x) * len(rows) // rows.numel())):
+            total += part.sum(dims, dtype=torch.float64)
         if self.bounds is None:
             self.channel_min, self.channel_max, self.channel_sum = low, high, total
         else:
@@ -122,7 +130,8 @@ class HistogramObserver:
         if bounds[0] == bounds[1]:
             self.counts[0] += x.numel()
         else:
-            self.counts += bin_counts(x, self.counts.size, *bounds).cpu().numpy()
+            parts = x.reshape(-1).split(_piece(x))
+            self.counts += sum(bin_counts(part, self.counts.size, *bounds) for part in parts).cpu().numpy()
 
     def result(self) -> SiteRange:
         return SiteRange(

@@ -16,11 +16,17 @@ from qvd.quant.convert import convert
 from qvd.quant.group_grids import TimestepGrid
 from qvd.quant.quantization import Quantization
 from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
+from qvd.quant.rules import RangeMethod
 from qvd.quant.sites import weighted_layers
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "tfmq.yaml"
 TIMESTEPS = torch.arange(980, -1, -70)
-QUICK = {"reconstruction": Reconstruction.none, "adaround": AdaRoundSettings(iterations=150, entries=2)}
+QUICK = {
+    "reconstruction": Reconstruction.none,
+    "adaround": AdaRoundSettings(iterations=100, entries=2),
+    "weight_range": RangeMethod.minmax,
+    "activation_range": RangeMethod.minmax,
+}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,7 @@ def test_the_block_stays_while_other_blocks_are_learned(unet, ranges, calibratio
             return ["mid_block.resnets.0"]
 
     one = replace(context, adapter=OneBlock())
-    method = TFMQ(adaround=AdaRoundSettings(iterations=150, entries=2, batch_size=2))
+    method = TFMQ(**{**QUICK, "reconstruction": Reconstruction.block})
     layers = method.run(unet, ranges, calibration, one).layers
     alone = quantizations["tfmq"].layers
     for name in temporal_block(unet, context):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.experiment import metrics_document
-from experiments.sweep import read_sweep, settings, write_joint_table
+from experiments.sweep import read_sweep, settings, swept_number, write_joint_table
 
 
 def finish_job(folder, words, arms):
@@ -54,3 +54,20 @@ def test_the_joint_table_names_each_setting(tmp_path, arms, capsys):
     assert (tmp_path / "table.csv").read_text().startswith("setting,arm,")
     assert [record["setting"] for record in json.loads((tmp_path / "metrics.json").read_text())] == ["a", "a", "b", "b"]
     assert "Results of the sweep" in capsys.readouterr().out
+
+
+def test_a_swept_number_has_curves(tmp_path, arms):
+    for number, disparity in enumerate((1, 8)):
+        finish_job(tmp_path / f"{number}-d", [f"model.disparity={disparity}"], arms)
+    rows = read_sweep(tmp_path)
+    key, by_value = swept_number(rows)
+    assert key == "model.disparity" and {x: len(of_x) for x, of_x in by_value.items()} == {1.0: 2, 8.0: 2}
+    write_joint_table(rows, tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("words", [(["model=a"], ["model=b"]), (["seed=1", "n_videos=65"], ["seed=2", "n_videos=66"])])
+def test_other_sweeps_have_none(tmp_path, arms, words):
+    for number, of_job in enumerate(words):
+        finish_job(tmp_path / f"{number}-x", of_job, arms)
+    assert swept_number(read_sweep(tmp_path)) is None

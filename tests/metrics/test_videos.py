@@ -64,7 +64,7 @@ def test_first_and_seeded_random_choice(tmp_path):
     assert chosen not in (choose_clips(paths, protocol("first"), 5), choose_clips(paths, protocol("random", seed=1), 5))
 
 
-def test_windows_do_not_overlap_and_stop_at_the_count(tmp_path):
+def test_windows_do_not_overlap_and_no_bad_video_is_passed_over(tmp_path):
     paths = [
         write_video(tmp_path / "a.avi", count=9),
         tmp_path / "empty.avi",
@@ -78,8 +78,9 @@ def test_windows_do_not_overlap_and_stop_at_the_count(tmp_path):
         ("empty.avi", 0),
         ("b.avi", 0),
         ("b.avi", 4),
+        ("short.avi", 0),
     ]
-    with pytest.raises(VideoError, match=r"empty\.avi: empty file"):
+    with pytest.raises(VideoError, match=r"empty\.avi: empty file\n.*short\.avi: 3 frames, too few for 4"):
         list(read_clips(sources, ClipRule(4), workers=0))
 
 
