@@ -4,9 +4,9 @@ Weights per output channel and activations per tensor are symmetric; every thres
 activations found batch by batch and averaged as 0.9·old + 0.1·new (released code). First and last layer at 8 bits, no
 learned rounding; SiLU and softmax are computed in floating point (§3.1). NDTC is §3.3: one t per sample, N = 1024.
 
-`variant=paper`: std √(T/2), mean `calibration.ndtc_mean`·T, of which the paper only says ≤ T/2. `variant=released`: mean
-and std 0.4·T, as in the released script, and each entry labelled with its true timestep (the script's descending loop
-mislabels index k as timestep k; it is T - 1 - k).
+`variant=paper`: std √(T/2), mean `calibration.ndtc_mean`·T, of which the paper only says ≤ T/2. `variant=released`:
+mean and std 0.4·T, as in the released script. Each entry bears the timestep of its call: index k of a descending loop
+has timestep T - 1 - k.
 
 Deviations: Conv3d and both operands of each attention matmul are quantized too (the source knows neither); inputs that
 are never negative, such as the probabilities, get the unsigned grid [0, max], one bit finer than a signed one, and the

@@ -59,7 +59,7 @@ class QDiffusion(PTQMethod):
     """
 
     name: str = "qdiffusion"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     weight_range: RangeMethod = RangeMethod.lp
     activation_range: RangeMethod = RangeMethod.lp
     reconstruction: Reconstruction = Reconstruction.block

@@ -4,10 +4,10 @@
 per-tensor activations are its O3 setting (Table 2). `activation_granularity=token` is its O1, dynamic.
 
 Deviations: made for language models, where only the Linears behind a LayerNorm are smoothed; here every layer with a
-quantized input is, convolutions and Conv3d too: where no norm can absorb the scale, the layer divides in its own quantize
-step. Weights are per output channel (the source: per tensor), which is stronger. Inputs that are never negative get the
-unsigned grid [0, max]. First and last layer keep 8-bit weights, as for the other methods; the source has no such layers.
-Both attention matmuls are quantized as in the source (`BMM_S8T_S8N`), the probabilities at `softmax_bits`.
+quantized input is, convolutions and Conv3d too: where no norm can absorb the scale, the layer divides in its own
+quantize step. Weights are per output channel (the source: per tensor), which is stronger. Inputs that are never
+negative get the unsigned grid [0, max]. First and last layer keep 8-bit weights, as for the other methods; the source
+has no such layers. Both attention matmuls are quantized as in the source, the probabilities at `softmax_bits`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SmoothQuant(PTQMethod):
     """
 
     name: str = "smoothquant"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     alpha: float = 0.5
     symmetric: bool = True
 

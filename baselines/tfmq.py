@@ -5,11 +5,11 @@ timestep set and on nothing else (TIAR); these weights then stay as they are whi
 Finite Set Calibration (§4.3): the block's activations have one min-max range per timestep. Everything else is the block
 reconstruction of BRECQ and Q-Diffusion that it builds on, here that of `baselines.qdiffusion`, without LSQ.
 
-Deviations: the source learns the block's weights under one loss, the summed error of all projections; here each layer is
-learned in Gram form on all timesteps, embedding first, inputs from the layers already learned and targets from the
+Deviations: the source learns the block's weights under one loss, the summed error of all projections; here each layer
+is learned in Gram form on all timesteps, embedding first, inputs from the layers already learned and targets from the
 floating-point model, so that every projection makes up for the embedding's remaining error; the better of before and
-after is kept per layer. Where features depend on a class too (Latte's released class models), a range per timestep spans
-the classes. See `baselines.qdiffusion` for what holds for the other blocks.
+after is kept per layer. Where features depend on a class too (Latte's released class models), a range per timestep
+spans the classes. See `baselines.qdiffusion` for what holds for the other blocks.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ Deviations: α = 0.5 is ours (its value per model is a setting of the released c
 its balance and its mixed-precision search are left out: all arms have the same bits everywhere. One scale serves all
 timesteps: one per timestep would mean one quantized weight per timestep, and a token's own range already follows the
 timestep. The source knows no convolutions: there a "token" is one frame or clip, the finest unit whose scale leaves the
-convolution's sum. Without `float_attention` the matmuls' operands are quantized too: q, k per token and head, v per head,
-probabilities per query at `softmax_bits`.
+convolution's sum. Without `float_attention` the matmuls' operands are quantized too: q and k per token and head, v per
+head, probabilities per query at `softmax_bits`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ViDiTQ(PTQMethod):
     """
 
     name: str = "vidit_q"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=10, num_steps=10))
+    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     activation_granularity: ActivationGranularity = ActivationGranularity.token
     alpha: float = 0.5
     float_attention: bool = True

@@ -98,7 +98,10 @@ def main() -> None:
             table.add_row(clips, *(f"{value:.3f}" for value in accuracy.values()))
         Console().print(table)
         share = found.fvd / found.shuffled_fvd
-        print(f"FVD to held-out real clips: {found.fvd:.3f}; frames shuffled: {found.shuffled_fvd:.3f} (ratio {share:.3f})")
+        print(
+            f"FVD to held-out real clips: {found.fvd:.3f}; "
+            f"of the same videos with their frames shuffled: {found.shuffled_fvd:.3f} (ratio {share:.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from experiments.result import ArmResult
 from experiments.stages import StageOutput, StageResult, Stages
 from experiments.table import build_table, render_terminal, to_csv, to_markdown
 from experiments.tracking import provenance, track_arm
+from qvd.models.options import Init
 from qvd.store import Store
 
 
@@ -182,6 +183,7 @@ def _provenance_of_numbers(config: RunConfig, evaluator: Evaluator) -> dict[str,
         "protocol": config.protocol.name,
         "model": config.model_name,
         "embedded": config.model.embedded,
+        "random_weights": config.model.init is Init.random,
         "reference": config.dataset.describe(),
         "extractor": {"name": evaluator.extractor.name, "sha256": evaluator.extractor.sha256},
         "n_videos": config.n_videos,

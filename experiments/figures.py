@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.result import drawable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -86,8 +88,7 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
     at the last one's bits are drawn.
     """
     arms = [arm for arm in arms if arm.quantization_map]
-    if len(arms) > _RANGE_ARMS:
-        arms = [arm for arm in arms if arm.bits == arms[-1].bits][:_RANGE_ARMS]
+    arms = drawable(arms, _RANGE_ARMS)
     histograms = arms[0].histograms
     ranges = [{row["layer"]: row["range"] for row in arm.quantization_map} for arm in arms]
     known = [site for site in histograms if any(of_arm.get(site) for of_arm in ranges)]
@@ -161,9 +162,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _colours(arms: list[ArmResult]) -> list[str]:
-    quantizers = list(dict.fromkeys(arm.quantizer for arm in arms if arm.quantizer != "fp"))
-    palette = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(quantizers)}
-    return [palette.get(arm.quantizer, FP_COLOUR) for arm in arms]
+    variants = list(dict.fromkeys(arm.variant for arm in arms if arm.quantizer != "fp"))
+    palette = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(variants)}
+    return [palette.get(arm.variant, FP_COLOUR) for arm in arms]
 
 
 def _points(ax: Axes, arms: list[ArmResult], key: str, colours: list[str]) -> None:

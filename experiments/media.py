@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from experiments.result import drawable
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from experiments.result import ArmResult
@@ -20,6 +21,7 @@ _GRID_FRAMES = 4
 _GRID_PROMPTS_PER_ROW = 3
 _GRID_FRAME_SIDE = 96
 _ANIMATION_FRAME_SIDE = 128
+_MAX_ARMS = 8
 
 _GAP = 6
 _LINE_HEIGHT = 17
@@ -74,7 +76,7 @@ def png_bytes(image: Image.Image) -> bytes:
 
 def grid_image(arms: list[ArmResult], count: int = 6) -> Image.Image:
     """One block per prompt: the caption, then a row of evenly spaced frames for every arm, FP first."""
-    arms = _fp_first(arms)
+    arms = _pictured(arms)
     count = min([count, *(len(arm.prompts) for arm in arms)])
     blocks = [_grid_block(arms, index) for index in range(count)]
     columns = min(_GRID_PROMPTS_PER_ROW, count)
@@ -83,7 +85,7 @@ def grid_image(arms: list[ArmResult], count: int = 6) -> Image.Image:
 
 def animation_frames(arms: list[ArmResult], count: int = 6) -> list[Image.Image]:
     """Frame t of every arm and prompt: a column per prompt, a row per arm, FP first."""
-    arms = _fp_first(arms)
+    arms = _pictured(arms)
     count = min([count, *(len(arm.prompts) for arm in arms)])
     clips = [[_upscaled(arm, index, _ANIMATION_FRAME_SIDE) for index in range(count)] for arm in arms]
     side = clips[0][0][0].width
@@ -113,8 +115,9 @@ def _animated(frames: list[Image.Image], kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _fp_first(arms: Iterable[ArmResult]) -> list[ArmResult]:
-    return sorted(arms, key=lambda arm: arm.quantizer != "fp")
+def _pictured(arms: list[ArmResult]) -> list[ArmResult]:
+    """FP first; of many arms those that `drawable` picks."""
+    return drawable(sorted(arms, key=lambda arm: arm.quantizer != "fp"), _MAX_ARMS)
 
 
 def _grid_block(arms: list[ArmResult], index: int) -> Image.Image:

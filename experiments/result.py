@@ -58,3 +58,10 @@ class ArmResult(ArmMetrics):
     videos: torch.Tensor
     quantization_map: list[dict[str, Any]]
     histograms: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def drawable(arms: list[ArmResult], limit: int) -> list[ArmResult]:
+    """The arms that a picture has room for: of more than `limit`, FP and the first ones at the last arm's bits."""
+    if len(arms) <= limit:
+        return arms
+    return [arm for arm in arms if arm.bits in ("fp", arms[-1].bits)][:limit]

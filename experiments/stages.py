@@ -105,8 +105,10 @@ class Stages:
 
     @cached_property
     def _model_inputs(self) -> dict[str, Any]:
-        geometry = {key: value for key, value in asdict(self.config.model).items() if key not in ("path", "embedded")}
-        return {**geometry, "weights": self.config.model.fingerprint(), "device": self.config.device, "seed": self.config.seed}
+        config = self.config
+        geometry = {key: value for key, value in asdict(config.model).items() if key not in ("path", "embedded")}
+        weights = config.model.fingerprint()
+        return {**geometry, "weights": weights, "device": config.device, "seed": config.seed}
 
     def prompts(self, split: str, indices: range) -> list[str]:
         return self.config.reference.prompts(split, indices)

@@ -91,6 +91,8 @@ def _stage_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[A
 
 def describe_model(arm: ArmMetrics) -> str:
     name = str(arm.metrics.get("model", "model"))
+    if arm.metrics.get("random_weights"):
+        return f"{name} (random weights: memory and time, no quality)"
     return f"{name} (embedded tiny model)" if arm.metrics.get("embedded") else name
 
 

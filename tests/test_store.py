@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from qvd.store import Store, fingerprint, source_digest
 
@@ -66,6 +67,29 @@ def test_damage_is_set_aside_and_recomputed(store, damage):
         again = store.fetch("a", {}, lambda: ({"x": torch.ones(100)}, {}))
     assert torch.equal(again.tensors["x"], torch.ones(100))
     assert list((store.root / "a").glob("*.damaged"))
+
+
+def test_a_large_artifact_stays_on_disk(store):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"x": torch.arange(6.0)}, {"note": "hello"}
+
+    located = store.fetch_file("a", {}, compute)
+    assert store.fetch_file("a", {}, compute) == located and len(calls) == 1
+    assert torch.equal(load_file(located.path)["x"], torch.arange(6.0))
+    whole = store.fetch("a", {}, compute)
+    assert (whole.key, whole.metadata, whole.seconds) == (located.key, located.metadata, located.seconds)
+
+
+def test_a_damaged_file_is_found_before_it_is_read(store):
+    located = store.fetch_file("a", {}, lambda: ({"x": torch.ones(100)}, {}))
+    content = located.path.read_bytes()
+    located.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.warns(UserWarning, match="damaged store file"):
+        again = Store(store.root).fetch_file("a", {}, lambda: ({"x": torch.ones(100)}, {}))
+    assert again.path.read_bytes() == content
 
 
 def _count(root, log):

@@ -1,7 +1,7 @@
 """Train the embedded AnimateDiff: `python -m experiments.training.animatediff`.
 
-As the original is made (arXiv 2307.04725): first an image UNet on single frames, then, with it frozen, motion modules on
-clips. Text is encoded by the frozen text encoder of tiny_modelscope.
+As the original is made (arXiv 2307.04725): first an image UNet on single frames, then, with it frozen, motion modules
+on clips. Text is encoded by the frozen text encoder of tiny_modelscope.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BASE = Path("qvd/models/weights/tiny_modelscope")
 OUTPUT = Path("qvd/models/weights/tiny_animatediff")
 PURPOSE = """A text-to-video latent diffusion model of {parameters:.2f} M parameters, trained by this project on its
 procedural dataset `shapes`: an image UNet, and motion modules trained on top of it while it was frozen. It has
-AnimateDiff's pipeline and layer types at a size that runs on a laptop; it is a test bed for quantization and says nothing
-about AnimateDiff's own quality."""
+AnimateDiff's pipeline and layer types at a size that runs on a laptop; it is a test bed for quantization and says
+nothing about AnimateDiff's own quality."""
 WIDTHS = (32, 64)
 
 

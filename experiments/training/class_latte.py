@@ -25,10 +25,11 @@ from qvd.models.latte_pipeline import ClassLattePipeline
 from qvd.quant.attention import explicit_attention_
 
 OUTPUT = Path("qvd/models/weights/tiny_latte_cc")
-PURPOSE = """A class-conditional video diffusion transformer of {parameters:.2f} M parameters, trained by this project on
-its procedural dataset `shapes`. It has the released class-conditional Latte's layers and parameter names at a size that
-runs on a laptop; it is a test bed for quantization and says nothing about Latte's own quality. A class is a combination
-of colour, shape and motion. The channels of the learned sigma exist but were not trained: it is sampled with DDIM."""
+PURPOSE = """A class-conditional video diffusion transformer of {parameters:.2f} M parameters, trained by this project
+on its procedural dataset `shapes`. It has the released class-conditional Latte's layers and parameter names at a size
+that runs on a laptop; it is a test bed for quantization and says nothing about Latte's own quality. A class is a
+combination of colour, shape and motion. The channels of the learned sigma exist but were not trained: it is sampled
+with DDIM."""
 VALUES = [len(values) for values in ATTRIBUTES.values()]
 NUM_CLASSES = VALUES[0] * VALUES[1] * VALUES[2]
 

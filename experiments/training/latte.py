@@ -24,8 +24,8 @@ from qvd.quant.attention import explicit_attention_
 
 OUTPUT = Path("qvd/models/weights/tiny_latte")
 PURPOSE = """A text-to-video diffusion transformer of {parameters:.2f} M parameters, trained by this project on its
-procedural dataset `shapes`. It has Latte T2V's pipeline and layer types at a size that runs on a laptop; it is a test bed
-for quantization and says nothing about Latte's own quality. The channels of the learned sigma exist but were not
+procedural dataset `shapes`. It has Latte T2V's pipeline and layer types at a size that runs on a laptop; it is a test
+bed for quantization and says nothing about Latte's own quality. The channels of the learned sigma exist but were not
 trained: it is sampled with DDIM."""
 TEXT_WIDTH = 64
 MAX_TOKENS = 12
@@ -122,7 +122,9 @@ def save(
 ) -> None:
     """Save the pipeline in fp16 safetensors in the hub's layout, with README.md as its card."""
     transformer, text_encoder, tokenizer = parts
-    pipeline = LattePipeline(tokenizer, text_encoder, AutoencoderKL.from_pretrained(vae), transformer, build_scheduler())
+    pipeline = LattePipeline(
+        tokenizer, text_encoder, AutoencoderKL.from_pretrained(vae), transformer, build_scheduler()
+    )
     trained = (pipeline.transformer, pipeline.text_encoder, pipeline.vae)
     parameters = sum(parameter.numel() for part in trained for parameter in part.parameters()) / 1e6
     pipeline.to(dtype=torch.float16).save_pretrained(output, safe_serialization=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnimateDiff(ModelAdapter):
-    """Adapter of the AnimateDiff family (full size: Stable Diffusion 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`).
+    """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`).
 
     Attributes:
         motion_adapter: folder or hub id of the motion modules; null: those in the pipeline's own UNet.

@@ -44,7 +44,7 @@ class ModelAdapter(ABC):
         guidance_scale: classifier-free guidance.
         batch_size: videos sampled together; part of a sampling stage's resume granularity, not of its result.
         embedded: whether the weights ship with the repository (labelled so in tables).
-        architecture: name of the configs in `qvd/models/architectures`, for `init=random`; null: those beside the weights.
+        architecture: folder of the configs in `qvd/models/architectures`, for `init=random`; null: the weights' own.
         init: `random` builds the true architecture with random weights and needs no file.
         revision: commit, tag or branch of a hub id.
         dtype: of the weights.
@@ -142,7 +142,7 @@ class ModelAdapter(ABC):
 
         Raises:
             FileNotFoundError: weights that are nowhere.
-            MemoryError: a stage that would not fit, with advice.
+            ValueError: a stage that would not fit, with advice.
         """
         from qvd.models.loading import check_memory, place
 

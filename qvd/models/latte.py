@@ -50,7 +50,8 @@ class Latte(ModelAdapter):
 
         from qvd.models.random_init import latent_side
 
-        config, dtype, side = denoiser.config, next(denoiser.parameters()).dtype, latent_side(self)
+        config: Any = denoiser.config
+        dtype, side = next(denoiser.parameters()).dtype, latent_side(self)
         return {
             "hidden_states": torch.randn(entries, config.in_channels, self.num_frames, side, side).to(dtype),
             "timestep": torch.full((entries,), 500),

@@ -47,10 +47,6 @@ class ClassLatteAdapter(ModelAdapter):
     checkpoint: str | None = None
     vae: str | None = None
 
-    @property
-    def _names(self) -> list[str]:
-        return class_names(self.classes)
-
     text_parameters = 0
 
     def __post_init__(self) -> None:
@@ -89,7 +85,7 @@ class ClassLatteAdapter(ModelAdapter):
         if self.checkpoint is None:
             pipeline = ClassLattePipeline.from_pretrained(self.folder(), dtype=dtype)
         else:
-            network = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
+            network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
             vae = AutoencoderKL.from_pretrained(self._vae_folder(), dtype=dtype)
             pipeline = ClassLattePipeline(vae, network, None)
         return self._with_sampler(pipeline)
@@ -121,7 +117,8 @@ class ClassLatteAdapter(ModelAdapter):
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         import torch
 
-        config, dtype = denoiser.config, next(denoiser.parameters()).dtype
+        config: Any = denoiser.config
+        dtype = next(denoiser.parameters()).dtype
         shape = (entries, config.num_frames, config.in_channels, config.sample_size, config.sample_size)
         call = {"sample": torch.randn(shape).to(dtype), "timestep": torch.full((entries,), 500)}
         if config.num_classes is not None:
@@ -145,6 +142,10 @@ class ClassLatteAdapter(ModelAdapter):
 
         latents = pipeline(self._labels(prompts), generators, num_inference_steps, self.guidance_scale).latents
         return decode_video(pipeline.vae, latents, self.decode_chunk_size)
+
+    @property
+    def _names(self) -> list[str]:
+        return class_names(self.classes)
 
     def _labels(self, prompts: list[str]) -> list[int] | None:
         if self.classes is Classes.none:

@@ -1,5 +1,8 @@
-"""Latte as its authors released it (github.com/Vchitect/Latte, models/latte.py; arXiv 2401.03048): the class-conditional
-and unconditional denoiser, with exactly the released parameter names, which diffusers' LatteTransformer3DModel lacks."""
+"""Latte as its authors released it (github.com/Vchitect/Latte, models/latte.py; arXiv 2401.03048).
+
+The class-conditional and unconditional denoiser with exactly the released parameter names; diffusers has only the
+text-to-video one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid, get_2d_sincos_pos_embed, get_timestep_embedding
+from diffusers.models.embeddings import (
+    get_1d_sincos_pos_embed_from_grid,
+    get_2d_sincos_pos_embed,
+    get_timestep_embedding,
+)
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -70,8 +77,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         """x (B, sequences, L, C), attended along L; conditioning (B, C)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = (
-            self.adaLN_modulation(conditioning)[:, None, None].chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(conditioning)[:, None, None].chunk(
+            6, dim=-1
         )
         attended = self.attn(modulate(self.norm1(x), shift1, scale1).flatten(0, 1)).view_as(x)
         x = x + gate1 * attended
@@ -208,15 +215,16 @@ class ClassLatte(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def initialise_(self) -> None:
         """The released initialisation: Xavier projections, and modulations and output at zero."""
+        network: Any = self  # its parts are typed as tensors or modules
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+        for layer in (network.t_embedder.mlp[0], network.t_embedder.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)
         if self.config.num_classes is not None:
-            nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        zeroed = [block.adaLN_modulation[1] for block in self.blocks]
-        for layer in (*zeroed, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
+            nn.init.normal_(network.y_embedder.embedding_table.weight, std=0.02)
+        zeroed = [block.adaLN_modulation[1] for block in network.blocks]
+        for layer in (*zeroed, network.final_layer.adaLN_modulation[1], network.final_layer.linear):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

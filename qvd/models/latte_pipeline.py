@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -53,11 +53,12 @@ class ClassLattePipeline(DiffusionPipeline):  # type: ignore[misc]
         count, channels = len(generator), config.in_channels
         shape = (count, channels, config.num_frames, config.sample_size, config.sample_size)
         latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        guided = class_labels is not None and guidance_scale > 1
         labels = None if class_labels is None else torch.tensor(class_labels, device=device)
-        guided = labels is not None and guidance_scale > 1
-        if guided:
+        if labels is not None and guided:
             labels = torch.cat([torch.full_like(labels, config.num_classes), labels])
-        learned_sigma = self.scheduler.config.get("variance_type") == "learned_range"
+        ddpm = isinstance(self.scheduler, DDPMScheduler)
+        learned_sigma = ddpm and self.scheduler.config.variance_type == "learned_range"
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = latents * self.scheduler.init_noise_sigma
         for timestep in self.progress_bar(self.scheduler.timesteps):

@@ -32,7 +32,10 @@ def place(pipeline: DiffusionPipeline, adapter: ModelAdapter, device: str) -> Di
         adapter.denoiser(pipeline).register_forward_pre_hook(_cast_inputs(dtype), with_kwargs=True)
     if device == "cpu" or adapter.offload is Offload.none:
         return pipeline.to(device)
-    offload = {Offload.model: pipeline.enable_model_cpu_offload, Offload.sequential: pipeline.enable_sequential_cpu_offload}
+    offload = {
+        Offload.model: pipeline.enable_model_cpu_offload,
+        Offload.sequential: pipeline.enable_sequential_cpu_offload,
+    }
     offload[adapter.offload](device=device)
     return pipeline
 
@@ -133,12 +136,12 @@ def check_memory(adapter: ModelAdapter, device: str) -> None:
     """Refuse a model that some stage has no memory for.
 
     Raises:
-        MemoryError: names the stage, what it needs, what there is, and what to change.
+        ValueError: names the stage, what it needs, what there is, and what to change.
     """
     available = available_memory(device)
     for stage, needed in required_memory(adapter).items():
         if needed > available:
-            raise MemoryError(
+            raise ValueError(
                 f"{stage} needs about {needed / GIB:.1f} GiB and {device} has {available / GIB:.1f} GiB free: "
                 + advice(adapter, device)
             )

@@ -82,5 +82,7 @@ def random_parts(adapter: ModelAdapter, denoiser: str) -> dict[str, Any]:
 
 def random_embeddings(prompts: list[str], tokens: int, channels: int, like: Tensor) -> Tensor:
     """(B, tokens, channels) standard normal in `like`'s dtype and device, drawn from each prompt's own hash."""
-    drawn = [torch.randn(tokens, channels, generator=torch.Generator().manual_seed(zlib.crc32(p.encode()))) for p in prompts]
+    drawn = [
+        torch.randn(tokens, channels, generator=torch.Generator().manual_seed(zlib.crc32(p.encode()))) for p in prompts
+    ]
     return torch.stack(drawn).to(like)

@@ -65,7 +65,8 @@ def video_unet_call(adapter: ModelAdapter, denoiser: nn.Module, entries: int) ->
 
     from qvd.models.random_init import latent_side
 
-    config, dtype, side = denoiser.config, next(denoiser.parameters()).dtype, latent_side(adapter)
+    config: Any = denoiser.config
+    dtype, side = next(denoiser.parameters()).dtype, latent_side(adapter)
     return {
         "sample": torch.randn(entries, config.in_channels, adapter.num_frames, side, side).to(dtype),
         "timestep": torch.full((entries,), 500),

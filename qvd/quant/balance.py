@@ -1,8 +1,8 @@
 """Channel balance: per-channel scales that move the difficulty of activations into weights (SmoothQuant).
 
-Source: Xiao et al. 2023 (arXiv 2211.10438), §4, eq. 3-4: s_j = max|X_j|^α / max|W_j|^(1 - α), X'' = X/s, W'' = W·s. Layers
-that read one norm share s, with max|W_j| over all of them, and the norm absorbs it; other layers divide in their own
-quantize step.
+Source: Xiao et al. 2023 (arXiv 2211.10438), §4, eq. 3-4: s_j = max|X_j|^α / max|W_j|^(1 - α), X'' = X/s, W'' = W·s.
+Layers that read one norm share s, with max|W_j| over all of them, and the norm absorbs it; other layers divide in their
+own quantize step.
 """
 
 from __future__ import annotations

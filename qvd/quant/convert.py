@@ -63,8 +63,8 @@ def _fold_norms(model: nn.Module, layers: Mapping[str, LayerQuantization]) -> No
 
 def _follow_timestep_(model: nn.Module, quantization: Quantization) -> CurrentTimestep | None:
     """Let the model note its timestep at each call, where a grid depends on it."""
-    sites = [*quantization.layers.values(), *quantization.operands.values()]
-    if not any(isinstance(site.grid, TimestepGrid) for site in sites):
+    grids = [s.grid for s in quantization.layers.values()] + [s.grid for s in quantization.operands.values()]
+    if not any(isinstance(grid, TimestepGrid) for grid in grids):
         return None
     current = CurrentTimestep(model)
     model.register_forward_pre_hook(current, with_kwargs=True)

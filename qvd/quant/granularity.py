@@ -4,8 +4,8 @@ Every static per-tensor affine grid is replaced by a grid of its own bits whose 
 the shifted and scaled input that it meets. Other grids (HiDi-TQ's, split ones) stay as they are.
 
 Frames are found from shapes, with one entry sent through the denoiser, as diffusers' video models lay them out:
-Conv3d has them on dimension 2, Conv1d and Conv2d folded into the batch, entry by entry; sequences either folded into the
-batch or as the sequence itself (temporal attention), whichever dimension is as long as a clip. Layers with no such
+Conv3d has them on dimension 2, Conv1d and Conv2d folded into the batch, entry by entry; sequences either folded into
+the batch or as the sequence itself (temporal attention), whichever dimension is as long as a clip. Layers with no such
 dimension, or with two, stay per tensor, and their `notes` in the quantization map say so.
 """
 
@@ -26,7 +26,7 @@ from qvd.quant.layerwise import ChannelTransform, LayerSettings, activation_grid
 from qvd.quant.observe import attention_operands_to, layer_inputs_to
 from qvd.quant.observers import HistogramObserver
 from qvd.quant.progress import Progress, no_progress
-from qvd.quant.quantization import Quantization
+from qvd.quant.quantization import LayerQuantization, OperandQuantization, Quantization
 from qvd.quant.rules import ActivationGranularity
 from qvd.quant.sites import Weighted, channel_dim, operand_sites, weighted_layers
 
@@ -48,7 +48,7 @@ def with_granularity(
     """
     if granularity is ActivationGranularity.tensor:
         return quantization
-    sites = {**quantization.layers, **quantization.operands}
+    sites: dict[str, LayerQuantization | OperandQuantization] = {**quantization.layers, **quantization.operands}
     n_bits = {name: site.grid.n_bits for name, site in sites.items() if isinstance(site.grid, AffineGrid)}
     transforms = {name: ChannelTransform(layer.shift, layer.scale) for name, layer in quantization.layers.items()}
     grids: Mapping[str, InputGrid]

@@ -241,9 +241,7 @@ class SplitGrid(Grid):
         return torch.where(codes < half, first.values(codes), second.values(codes - half))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.cat(
-            [grid(part) for grid, part in zip(self.parts, self.split(x), strict=True)], self.channel_dim
-        )
+        return torch.cat([grid(part) for grid, part in zip(self.parts, self.split(x), strict=True)], self.channel_dim)
 
 
 GRIDS: dict[str, type[Grid]] = {g.form: g for g in (AffineGrid, MixedGrid, Log2Grid, LogTauGrid, PowerGrid, SplitGrid)}

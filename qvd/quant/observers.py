@@ -130,8 +130,10 @@ class HistogramObserver:
         if bounds[0] == bounds[1]:
             self.counts[0] += x.numel()
         else:
-            parts = x.reshape(-1).split(_piece(x))
-            self.counts += sum(bin_counts(part, self.counts.size, *bounds) for part in parts).cpu().numpy()
+            counts = torch.zeros(self.counts.size, dtype=torch.int64, device=x.device)
+            for part in x.reshape(-1).split(_piece(x)):
+                counts += bin_counts(part, self.counts.size, *bounds)
+            self.counts += counts.cpu().numpy()
 
     def result(self) -> SiteRange:
         return SiteRange(

@@ -67,7 +67,8 @@ def quantize_weight(
         factors: candidates of the search other than the published ones.
     """
     parts = [weight] if split is None else [weight[:, :split], weight[:, split:]]
-    found = [channel_parameters(part, n_bits, method, symmetric=symmetric, p_norm=p_norm, factors=factors) for part in parts]
+    options: dict[str, Any] = {"symmetric": symmetric, "p_norm": p_norm, "factors": factors}
+    found = [channel_parameters(part, n_bits, method, **options) for part in parts]
     scale, zero_point = found[0] if split is None else (torch.stack(both, 1) for both in zip(*found, strict=True))
     quantized = QuantizedWeight(
         torch.empty(weight.shape, dtype=torch.uint8), scale, zero_point.to(torch.uint8), n_bits, split
@@ -152,9 +153,7 @@ class Quantization:
     def metadata(self) -> dict[str, str]:
         """What `to_tensors` leaves out, as safetensors metadata."""
         layers = [
-            _common(s)
-            | {"absorbed_by": s.absorbed_by}
-            | ({} if s.weight is None else _weight_record(s.weight))
+            _common(s) | {"absorbed_by": s.absorbed_by} | ({} if s.weight is None else _weight_record(s.weight))
             for s in self.layers.values()
         ]
         operands = [_common(s) for s in self.operands.values()]

@@ -16,7 +16,7 @@ from qvd.quant.balance import channel_scale
 from qvd.quant.convert import convert
 from qvd.quant.group_grids import TokenGrid
 from qvd.quant.quantization import Quantization
-from qvd.quant.rules import LayerRule
+from qvd.quant.rules import ActivationGranularity, LayerRule
 from qvd.quant.sites import weighted_layers
 
 CONF = Path(__file__).parents[2] / "conf" / "quantizer"
@@ -125,6 +125,14 @@ def test_a_loud_token_does_not_disturb_the_others(unet, vidit):
     loud[:, 0] *= 50
     # The norm hands this layer X'' = X/s.
     torch.testing.assert_close(quantized(loud / absorbed)[:, 1:], quantized(quiet / absorbed)[:, 1:])
+
+
+@pytest.mark.parametrize("granularity", [ActivationGranularity.timestep, ActivationGranularity.frame])
+def test_finer_grids_are_those_of_the_balanced_input(granularity, unet, ranges, calibration, adapter, smooth):
+    finer = quantize(SmoothQuant(activation_granularity=granularity), unet, ranges, calibration, adapter)
+    name = f"{BLOCK}.attn1.to_q"
+    assert max(finer.layers[name].grid.scales) == pytest.approx(smooth.layers[name].grid.scale, rel=1e-4)
+    assert relative_error(unet, finer, calibration) < 0.05
 
 
 @pytest.mark.parametrize("name", ["smooth", "vidit"])

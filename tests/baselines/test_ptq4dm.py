@@ -47,7 +47,7 @@ def test_error_is_small(unet, calibration, quantization):
 
 
 def test_a_batchs_threshold_is_the_best_of_a_hundred():
-    """Against the search written out on the values themselves, the best threshold being far below the published 80's."""
+    """Against the search written out on the values themselves, the best threshold lying below the usual 80's."""
     x = torch.cat([torch.randn(20000, generator=torch.Generator().manual_seed(0)), torch.tensor([40.0])])
     average = ThresholdAverage(3, 0.9, PTQ4DM().settings)
     average.update(x)

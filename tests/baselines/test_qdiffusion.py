@@ -78,11 +78,15 @@ def test_without_learning_it_is_nearest_rounding_with_split_shortcuts(unet, quan
     plain = replace(FAST, reconstruction=Reconstruction.none, split_shortcuts=False)
     quantization = quantize(plain, "w4a8")
     for name, layer in quantization.layers.items():
-        assert torch.equal(layer.weight.codes, quantize_weight(weighted_layers(unet)[name].weight, 4, RangeMethod.lp).codes)
+        assert torch.equal(
+            layer.weight.codes, quantize_weight(weighted_layers(unet)[name].weight, 4, RangeMethod.lp).codes
+        )
     assert not any("rounding_unit" in layer.notes for layer in quantization.layers.values())
 
 
 def test_running_statistics_replace_the_search(quantize):
     plain = replace(FAST, reconstruction=Reconstruction.none, batch_size=1)
-    search, running = (quantize(replace(plain, running_stat=stat), "w8a8").layers["conv_in"].grid for stat in (False, True))
+    search, running = (
+        quantize(replace(plain, running_stat=stat), "w8a8").layers["conv_in"].grid for stat in (False, True)
+    )
     assert running.scale != search.scale

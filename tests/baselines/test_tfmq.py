@@ -14,7 +14,7 @@ from qvd.bits import Bits
 from qvd.methods.base import QuantizationContext
 from qvd.quant.convert import convert
 from qvd.quant.group_grids import TimestepGrid
-from qvd.quant.quantization import Quantization
+from qvd.quant.quantization import LayerQuantization, Quantization
 from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
 from qvd.quant.rules import RangeMethod
 from qvd.quant.sites import weighted_layers
@@ -55,15 +55,10 @@ def projections(unet, quantization, context):
 @torch.no_grad()
 @pytest.mark.parametrize("learned", ["tfmq", "corrected"])
 def test_learned_block_is_closer_at_every_timestep_taken_together(unet, quantizations, context, learned):
-    exact = projections(unet, Quantization({n: q for n, q in empty(unet, context).items()}, {}), context)
+    unrounded = {name: LayerQuantization(name, "linear", "test") for name in temporal_block(unet, context)}
+    exact = projections(unet, Quantization(unrounded, {}), context)
     errors = {n: (projections(unet, q, context) - exact).square().sum().item() for n, q in quantizations.items()}
     assert errors[learned] < 0.5 * errors["nearest"]
-
-
-def empty(unet, context):
-    from qvd.quant.quantization import LayerQuantization
-
-    return {name: LayerQuantization(name, "linear", "test") for name in temporal_block(unet, context)}
 
 
 def test_each_layer_notes_both_errors_and_keeps_the_better(unet, quantizations, context):

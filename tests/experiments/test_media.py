@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from experiments.media import animation_frames, apng_bytes, grid_image, write_gif, write_grid, write_mp4
+from experiments.result import drawable
 
 
 def test_grid_shows_fp_above_quantized_even_if_given_last(arms, tmp_path):
@@ -50,3 +51,12 @@ def test_mp4_plays_the_same_frames(arms, tmp_path):
 def test_any_resolution_becomes_a_legible_size(arms, side):
     video = replace(arms[0], videos=torch.zeros(1, 2, 3, side, side, dtype=torch.uint8), prompts=["black"])
     assert 96 <= animation_frames([video])[0].width <= 260
+
+
+def test_of_many_arms_those_at_the_last_bits_are_shown(arms):
+    fp, quantized = arms
+    many = [replace(quantized, bits=bits, variant=f"v{i}") for i in range(5) for bits in ("w8a8", "w4a8")]
+    shown = drawable([fp, *many], limit=8)
+    assert [arm.name for arm in shown] == ["fp", *(f"v{i} w4a8" for i in range(5))]
+    assert drawable([fp, *many[:7]], limit=8) == [fp, *many[:7]]
+    assert grid_image([fp, *many], count=1).height < grid_image([fp, *many[:7]], count=1).height

@@ -70,8 +70,9 @@ def test_windows_do_not_overlap_and_no_bad_video_is_passed_over(tmp_path):
         tmp_path / "empty.avi",
         write_video(tmp_path / "b.avi", count=20),
     ]
+    paths += [write_video(tmp_path / "c.avi", count=8), write_video(tmp_path / "short.avi", count=3)]
     paths[1].touch()
-    sources = choose_clips(paths, protocol("windows"), 5)
+    sources = choose_clips(paths, protocol("windows"), 4)
     assert [(path.name, start) for path, start in sources] == [
         ("a.avi", 0),
         ("a.avi", 4),

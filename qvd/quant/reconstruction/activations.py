@@ -39,7 +39,11 @@ class CachedActivations:
         return cls(folder, **json.loads((folder / "layout.json").read_text()))
 
     def seal(self) -> None:
-        """Write down the layout, so that another process can open the cache; constants must be JSON's."""
+        """Write down the layout, so that another process can open the cache.
+
+        Raises:
+            TypeError: a value that is neither a tensor, nor JSON's, nor made of such.
+        """
         layout = {"num_entries": self.num_entries, "structure": self.structure, "leaves": self.leaves}
         (self.folder / "layout.json").write_text(json.dumps(layout))
 

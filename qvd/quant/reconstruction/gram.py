@@ -112,26 +112,26 @@ def descend(trained: TrainedLayer, sums: LayerGram, settings: AdaRoundSettings) 
     weight, step, zero_point = (
         t.expand(shape).flatten(1) for t in (trained.target_weight, trained.step, trained.zero_point)
     )
-    gram, cross = ((2 / sums.num_rows * t).float() for t in (sums.gram, sums.cross))
     alpha = initial_alpha(weight, step)
     alpha.grad = torch.empty_like(alpha)
     optimizer = torch.optim.Adam([alpha], settings.learning_rate, fused=True)
-    lowest = (weight / step).floor() + zero_point
     levels = 2**trained.quantization.weight.n_bits - 1
+    lowest = ((weight / step).floor() + zero_point).clamp(-1, levels)
+    # Both clamps of ŵ(α) as one, on h: where the codes' own clamp decides, h decides nothing and α may rest.
+    least, greatest = (-lowest).clamp(0, 1), (levels - lowest).clamp(0, 1)
+    gram, cross = ((2 / sums.num_rows * t).float() for t in (sums.gram, sums.cross))
+    start = (lowest - zero_point) * step - weight
     for iteration in range(settings.iterations):
         beta = annealed_beta(iteration, settings.iterations, settings.warmup, settings.beta_start, settings.beta_end)
         sigmoid = alpha.sigmoid()
-        stretched = sigmoid * (STRETCH_HIGH - STRETCH_LOW) + STRETCH_LOW
-        up = stretched.clamp(0, 1)
-        codes = lowest + up
-        change = (codes.clamp(0, levels) - zero_point).mul_(step).sub_(weight)
-        slope = torch.addmm(cross, change, gram).mul_(step)
-        slope.mul_((codes >= 0) & (codes <= levels))
+        stretched = sigmoid.mul(STRETCH_HIGH - STRETCH_LOW).add_(STRETCH_LOW)
+        up = stretched.clamp(least, greatest)
+        slope = torch.addmm(cross, torch.addcmul(start, step, up), gram).mul_(step)
         if beta is not None:
-            centred = 2 * up - 1
+            centred = up.mul(2).sub_(1)
             slope.sub_(centred.abs().pow_(beta - 1).copysign_(centred), alpha=2 * beta * settings.regularization)
-        slope.mul_(sigmoid.mul_(1 - sigmoid)).mul_(STRETCH_HIGH - STRETCH_LOW)
-        torch.mul(slope, (stretched > 0) & (stretched < 1), out=alpha.grad)
+        slope.mul_(torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1)).mul_(STRETCH_HIGH - STRETCH_LOW)
+        torch.mul(slope, up == stretched, out=alpha.grad)
         optimizer.step()
     return alpha.view(shape)
 

@@ -64,6 +64,7 @@ class TrainedLayer(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().float().to(device))
         self.register_buffer("border", None if quantization.border is None else quantization.border.to(device))
         self._offsets: dict[Any, Tensor] = {}
+        self.codes: Tensor | None = None  # as learned; None: the initial ones
         self.to(device)
 
     def _set_weight(self, layer: Weighted, quantization: LayerQuantization, device: torch.device) -> None:
@@ -152,10 +153,9 @@ class TrainedLayer(nn.Module):
     def result(self) -> LayerQuantization:
         """The quantization as learned: codes, what bias and border owe to them, input grid."""
         learned = replace(self.quantization, grid=self.input_quantizer.grid)
-        codes = getattr(self, "codes", None)
-        if codes is None or learned.weight is None:
+        if self.codes is None or learned.weight is None:
             return learned
-        weight = replace(learned.weight, codes=codes.to(torch.uint8).cpu())
+        weight = replace(learned.weight, codes=self.codes.to(torch.uint8).cpu())
         bias, border = self._corrected(weight.dequantize())
         return replace(learned, weight=weight, bias=bias, border=border)
 

@@ -166,7 +166,11 @@ def test_killed_work_goes_on_and_ends_bit_equal(net, calibration, tmp_path, monk
 
     monkeypatch.setattr(engine, "learn_rounding", noting)
     resumed = reconstruct_rounding(task(net, calibration, checkpoint=store), nearest_weights(net, 3), SHORT)
-    assert [name.split(".")[:2] for name in learned] == [["down", "transformer"], ["up", "resnet"], ["up", "transformer"]]
+    assert [name.split(".")[:2] for name in learned] == [
+        ["down", "transformer"],
+        ["up", "resnet"],
+        ["up", "transformer"],
+    ]
     monkeypatch.undo()
     whole = reconstruct_rounding(task(net, calibration), nearest_weights(net, 3), SHORT)
     for name, layer in whole.layers.items():
