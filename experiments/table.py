@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
 _MEGABYTE = 1e6
+_CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
 _SAME_SEED_METRICS = ("fvd_fp", "psnr_fp", "ssim_fp")
 
 
@@ -26,7 +27,7 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
     """
     if not arms:
         raise ValueError("a table needs at least one arm")
-    filled = [*_setting_columns(arms), *_COLUMNS, *_stage_columns(arms)]
+    filled = [*_setting_columns(arms), *_COLUMNS, *_rank_columns(arms), *_stage_columns(arms)]
     return Table(
         title=title,
         columns=[column for column, _ in filled],
@@ -72,11 +73,37 @@ def _stage(group: str, stage: str) -> Callable[[ArmMetrics], Cell]:
     return _value(lambda arm: arm.metrics[group].get(stage))
 
 
+def _of_calibration(group: str, reduce: Callable[[list[float]], float], unit: float) -> Callable[[ArmMetrics], Cell]:
+    """What making the quantized model cost, all its stages together; empty for FP."""
+
+    def fill(arm: ArmMetrics) -> Cell:
+        costs = [arm.metrics[group][stage] for stage in _CALIBRATION_STAGES if stage in arm.metrics[group]]
+        return Cell(reduce(costs) / unit if costs else "")
+
+    return fill
+
+
 def _setting_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
     """What tells the runs of a sweep apart; none within one run."""
     if not any(arm.setting for arm in arms):
         return []
     return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
+
+
+def _rank_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+    """Each arm's place by FVD-FP among those of its setting and bits; none where nothing shares its bits."""
+    rivals: dict[tuple[str, str], list[float]] = {}
+    for arm in arms:
+        if arm.metrics.get("fvd_fp") is not None:
+            rivals.setdefault((arm.setting, arm.bits), []).append(arm.metrics["fvd_fp"])
+    if max(map(len, rivals.values()), default=0) < 2:
+        return []
+
+    def fill(arm: ArmMetrics) -> Cell:
+        value = arm.metrics.get("fvd_fp")
+        return Cell("" if value is None else 1 + sorted(rivals[arm.setting, arm.bits]).index(value))
+
+    return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), fill)]
 
 
 def _stage_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
@@ -136,7 +163,8 @@ def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
 
 _READING_NOTE = (
     "↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; FVD-FP, PSNR and SSIM compare "
-    "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits."
+    "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits; "
+    "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits."
 )
 
 _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
@@ -170,6 +198,11 @@ _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
     (
         Column("peak_memory_mb", "Peak MB", decimals=0, place=Place.DOCUMENT),
         _value(lambda arm: max(arm.metrics["peak_memory_bytes"].values(), default=0) / _MEGABYTE),
+    ),
+    (Column("calibration_seconds", "Calib. s", decimals=1, place=Place.DOCUMENT), _of_calibration("seconds", sum, 1)),
+    (
+        Column("calibration_peak_mb", "Calib. peak MB", decimals=0, place=Place.DOCUMENT),
+        _of_calibration("peak_memory_bytes", max, _MEGABYTE),
     ),
     (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: arm.metrics["num_frames"])),
     (Column("resolution", "Resolution", place=Place.CSV), _value(lambda arm: arm.metrics["resolution"])),

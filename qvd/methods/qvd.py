@@ -36,7 +36,7 @@ class QVD(PTQMethod):
         tau_candidates: how many τ the scale search tries per shift.
         capture_rows: receptive fields kept per layer to judge SCRI on.
         capture_entries: calibration entries that they are drawn from.
-        reconstruction: whether roundings of the folded weights are learned by AdaRound, activations quantized meanwhile.
+        reconstruction: whether AdaRound learns the folded weights' roundings, activations quantized meanwhile.
         adaround: how.
     """
 

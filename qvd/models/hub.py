@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 HUB_ID = re.compile(r"[\w.\-]+/[\w.\-]+")
-# Weights in any other format than these would only be downloaded twice.
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# A part's own repository holds its weights in several formats.
+PART_FILES = ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
 def local_folder(path: str, embedded: bool, marker: str) -> Path | None:
@@ -25,7 +25,8 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
         path: folder or hub id.
         revision: commit, tag or branch of a hub id.
         embedded: whether `path` is relative to this package.
-        marker: a file that must be in it; a checkpoint (*.pt) is downloaded beside the usual files.
+        marker: a file that must be in it: `model_index.json` of a pipeline, `config.json` of a part, or a checkpoint,
+            which then is all that is downloaded.
         option: the config key, for errors.
 
     Raises:
@@ -35,12 +36,16 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
     if folder is not None:
         return folder
     if embedded or not HUB_ID.fullmatch(path) or Path(path).is_dir():
-        raise FileNotFoundError(f"{option}={path}: no such pipeline there ({marker} is missing)")
+        raise FileNotFoundError(f"{option}={path}: no diffusers pipeline there ({marker} is missing)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    wanted = [marker] if marker.endswith(".pt") else WANTED
     try:
+        if marker == "model_index.json":
+            from diffusers import DiffusionPipeline
+
+            return Path(DiffusionPipeline.download(path, revision=revision))
+        wanted = PART_FILES if marker == "config.json" else [marker]
         return Path(snapshot_download(path, revision=revision, allow_patterns=wanted))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         pinned = f" --revision {revision}" if revision else ""

@@ -82,8 +82,10 @@ def required_memory(adapter: ModelAdapter) -> dict[str, int]:
         example = adapter.example_call(denoiser, 2 * adapter.batch_size)
         widest, scores = working_set(denoiser, example)
     activations = LIVE * widest * width
-    text = 0 if adapter.init is Init.random else adapter.text_parameters
-    weights = denoiser_bytes + width * (AUTOENCODER + text)
+    others = 0  # unknown, and small, where no full-size family is named
+    if adapter.architecture is not None:
+        others = AUTOENCODER + (0 if adapter.init is Init.random else adapter.text_parameters)
+    weights = denoiser_bytes + width * others
     return dict(
         zip(
             STAGES,

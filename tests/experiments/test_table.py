@@ -78,6 +78,26 @@ def test_three_significant_digits(value, text):
     assert Cell(value, (1000.0, 1300.0)).text(Column("fvd", "FVD")) == text
 
 
+def test_rank_is_among_the_same_bits(arms):
+    def arm(variant, bits, fvd_fp):
+        return replace(arms[1], variant=variant, bits=bits, metrics=arms[1].metrics | {"fvd_fp": fvd_fp})
+
+    rivals = [arm("a", "w8a8", 2.0), arm("b", "w8a8", 1.0), arm("a", "w4a8", 9.0), arm("b", "w4a8", 12.0)]
+    rows = list(csv.DictReader(io.StringIO(to_csv(build_table([arms[0], *rivals])))))
+    assert [row["rank"] for row in rows] == ["", "2", "1", "1", "2"]
+    assert "rank" not in csv.DictReader(io.StringIO(to_csv(build_table(arms)))).fieldnames
+
+
+def test_calibration_costs_are_those_of_its_stages(arms):
+    metrics = arms[1].metrics | {
+        "seconds": {"calibration": 1.0, "quantization": 2.5, "sampling": 9.0},
+        "peak_memory_bytes": {"calibration": 3e6, "quantization": 2e6, "sampling": 9e6},
+    }
+    fp, row = csv.DictReader(io.StringIO(to_csv(build_table([arms[0], replace(arms[1], metrics=metrics)]))))
+    assert (row["calibration_seconds"], row["calibration_peak_mb"]) == ("3.5", "3.0")
+    assert fp["calibration_seconds"] == fp["calibration_peak_mb"] == ""
+
+
 def test_no_arms():
     with pytest.raises(ValueError, match="at least one arm"):
         build_table([])

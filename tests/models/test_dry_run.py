@@ -1,7 +1,15 @@
 """A dry run goes through every stage with random weights in the true architecture."""
 
+from dataclasses import replace
+
+import pytest
+
 from experiments.attributes import compose_run_config
-from experiments.dry_run import main
+from experiments.dry_run import main, stages_of
+from qvd.models.options import DType, Init
+from tests.models.conftest import FAMILIES
+
+STAGES = ("FP sampling", "calibration set", "ranges", "quantization", "quantized sampling")
 
 
 def test_every_stage_is_measured(monkeypatch, capsys):
@@ -10,8 +18,17 @@ def test_every_stage_is_measured(monkeypatch, capsys):
     main()
     shown = capsys.readouterr()
     assert "random weights" in shown.out and "no quality" in shown.out
-    stages = ("FP sampling", "calibration set", "ranges", "quantization", "quantized sampling")
-    assert all(f"{stage}" in shown.err for stage in stages) and shown.err.count(" GiB") == len(stages)
+    assert all(f"{stage}" in shown.err for stage in STAGES) and shown.err.count(" GiB") == len(STAGES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_runs_in_bfloat16_with_random_weights(family, random_adapter, tmp_path):
+    words = ["num_inference_steps=2", "quantizer.calibration.num_samples=1", "quantizer.calibration.num_steps=1"]
+    model = replace(random_adapter(family), init=Init.random, dtype=DType.bfloat16, batch_size=1)
+    config = replace(compose_run_config(words), model=model, n_videos=1)
+    found = list(stages_of(config, tmp_path))
+    assert [name.split(" (")[0] for name, _, _ in found] == list(STAGES)
+    assert all(seconds > 0 and peak > 0 for _, seconds, peak in found)
 
 
 def test_random_weights_are_seeded_and_marked():
