@@ -54,7 +54,7 @@ def main() -> None:
         config = replace(compose_run_config(words), n_videos=1)
         arm = config.arms[-1]
         table = Table(
-            title=f"{config.model_name}, {arm.method.name} {arm.bits}, {config.num_inference_steps} steps, "
+            title=f"{config.model_name}, {arm.method.name} {arm.bits}, {config.num_inference_steps} steps\n"
             f"{config.model.init.value} weights: memory and time, no quality"
         )
         table.add_column("stage")

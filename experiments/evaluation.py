@@ -156,10 +156,15 @@ def _distances(
     from metrics.frechet import frechet_distance
     from metrics.fvd import fvd_report
     from metrics.intervals import infinity_interval, paired_bootstrap_interval
+    from metrics.kernel import kernel_distance
 
     sets = features.tensors["features"], reference.tensors["features"]
     paired = prompts_match_clips and len(sets[0]) == len(sets[1])
-    values = {**fvd_report(*sets, paired=paired), "fvd_inf_ci": list(infinity_interval(*sets, paired=paired))}
+    values = {
+        **fvd_report(*sets, paired=paired),
+        "fvd_inf_ci": list(infinity_interval(*sets, paired=paired)),
+        "kvd": kernel_distance(*sets).mean,
+    }
     if is_fp:  # the FP model against its own samples is zero by definition, not a measurement
         return {**values, "fvd_fp": None, "fvd_fp_ci": None}
     pair = features.tensors["features"], fp_features.tensors["features"]

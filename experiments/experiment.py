@@ -23,6 +23,8 @@ from experiments.tracking import provenance, track_arm
 from qvd.models.options import Init
 from qvd.store import Store
 
+_DENOISER_COSTS = ("model_bytes", "macs", "bops")
+
 
 def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: list[str]) -> Path:
     """Compute and show every arm; the FP model always comes first, because the others are measured against it.
@@ -143,7 +145,7 @@ def _run_arm(
             **metrics.metadata,
             **sqnr.metadata,
             "quantization": quantized.metadata["summary"],
-            "model_bytes": quantized.metadata["model_bytes"],
+            **{name: quantized.metadata[name] for name in _DENOISER_COSTS},
             **_costs(timed),
         },
         prompts=prompts,
@@ -159,7 +161,7 @@ def _evaluate_fp(
     config: RunConfig, stages: Stages, evaluator: Evaluator, samples: StageResult, prompts: list[str], command: str
 ) -> ArmResult:
     metrics = evaluator.metrics(samples, samples, prompts)
-    size = stages.fp_bytes()
+    cost = stages.fp_cost().metadata
     return ArmResult(
         variant="fp",
         quantizer="fp",
@@ -167,7 +169,7 @@ def _evaluate_fp(
         metrics={
             **_provenance_of_numbers(config, evaluator),
             **metrics.metadata,
-            "model_bytes": {"stored": size, "theoretical": size},
+            **{name: cost[name] for name in _DENOISER_COSTS},
             **_costs({"sampling": samples, "metrics": metrics}),
         },
         prompts=prompts,

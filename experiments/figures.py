@@ -1,9 +1,9 @@
-"""Figures of a run: metrics with intervals, activation ranges, seconds. Nothing here touches the disk."""
+"""Figures of a run: metrics with intervals, SQNR by step, activation ranges, seconds. Nothing here touches the disk."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -42,12 +42,19 @@ _HISTOGRAM_BINS = 96
 _TITLE = 44  # characters that fit over a panel
 _RANGE_COLUMNS = 3
 _RANGE_ARMS = 6
+_SQNR_ARMS = 6
+_SQNR_LINES: dict[str, tuple[str, Literal["-", "--"]]] = {  # end of the metric's key → (legend, line)
+    "teacher_forced": ("on FP's inputs\n(teacher-forced)", "-"),
+    "free_running": ("on its own path\n(free-running)", "--"),
+}
 _DPI = 140
 
 
 def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
-    """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "ranges"."""
+    """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "sqnr" and "ranges"."""
     figures = {"metrics": metric_figure(arms), "seconds": seconds_figure(arms)}
+    if any("sqnr_teacher_forced" in arm.metrics for arm in arms):
+        figures["sqnr"] = sqnr_figure(arms)
     if any(arm.quantization_map and arm.histograms for arm in arms):
         figures["ranges"] = range_figure(arms, sites)
     return figures
@@ -77,6 +84,36 @@ def metric_figure(arms: list[ArmResult]) -> Figure:
     axes[1].set_xscale("log")
     axes[0].set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes[0].set_ylim(len(arms) - 0.5, -0.5)
+    return figure
+
+
+def sqnr_figure(arms: list[ArmResult]) -> Figure:
+    """A panel per bits: dB of the predictions at each sampler step, a colour per variant.
+
+    Solid on the FP model's inputs (the error that one step adds), dashed on the arm's own path (the error that has come
+    together). Of many arms, those at the last one's bits are drawn.
+    """
+    from matplotlib.lines import Line2D
+
+    colours = dict(zip((arm.variant for arm in arms), _colours(arms), strict=True))
+    arms = drawable([arm for arm in arms if "sqnr_teacher_forced" in arm.metrics], _SQNR_ARMS)
+    widths = list(dict.fromkeys(arm.bits for arm in arms))
+    figure = new_figure(10.5, 3.6)
+    axes = dict(zip(widths, figure.subplots(1, len(widths), sharey=True, squeeze=False)[0], strict=True))
+    for arm in arms:
+        for name, (_, line) in _SQNR_LINES.items():
+            values = arm.metrics[f"sqnr_{name}"]
+            steps = range(1, len(values) + 1)
+            axes[arm.bits].plot(steps, values, line, color=colours[arm.variant], linewidth=1.6)
+    for bits, ax in axes.items():
+        ax.set_title(bits)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.margins(x=0.015)  # so narrow that no tick stands at step 0
+        ax.set_xlabel("sampler step")
+    axes[widths[0]].set_ylabel("SQNR of the prediction, dB ↑")
+    handles = {arm.variant: Line2D([], [], color=colours[arm.variant], linewidth=2) for arm in arms}
+    handles |= {label: Line2D([], [], color=FP_COLOUR, linestyle=line) for label, line in _SQNR_LINES.values()}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
     return figure
 
 

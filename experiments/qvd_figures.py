@@ -280,12 +280,15 @@ def _curves(points: Sequence[tuple[str, float, ArmMetrics]], spread: float) -> F
     figure = new_figure(10.5, 4.2)
     axes = figure.subplots(1, len(_CURVES))
     for ax, (metric, (title, is_log)) in zip(axes, _CURVES.items(), strict=True):
-        for line, offset, colour, marker in zip(lines, offsets, _cycle(PALETTE), _cycle(_MARKERS), strict=False):
+        for i, (line, offset) in enumerate(zip(lines, offsets, strict=True)):
+            colour, marker = PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)]
+            style = ("-", "--", ":")[min(i // len(PALETTE), 2)]
             of_line = sorted(
                 (x, arm.metrics[metric], arm.metrics[f"{metric}_ci"]) for name, x, arm in points if name == line
             )
             x = np.array([place for place, _, _ in of_line]) + offset
-            ax.plot(x, [value for _, value, _ in of_line], marker=marker, color=colour, label=line, markersize=5)
+            y = [value for _, value, _ in of_line]
+            ax.plot(x, y, marker=marker, color=colour, linestyle=style, label=line, markersize=5)
             ax.vlines(x, *np.array([interval for _, _, interval in of_line]).T, color=colour, linewidth=2, alpha=0.6)
         if is_log:
             ax.set_yscale("log")

@@ -24,8 +24,9 @@ class ArmMetrics:
         bits: "fp", "w8a8", …
         metrics: what metrics.json holds (see `experiments.evaluation.evaluate`): `fvd`, `fvd_inf`, `fvd_ci`,
             `fvd_fp`, `fvd_fp_ci`, `clipsim`, `clipsim_ci`, `clip_temp`, `psnr_fp`, `psnr_fp_ci`, `ssim_fp`,
-            `ssim_fp_ci`, `flicker`, `n_videos`, `protocol`, `reference`, `extractor`, `model_bytes`, `seconds`,
-            `peak_memory_bytes`. An interval is [low, high]; a cell that cannot be filled is None.
+            `ssim_fp_ci`, `flicker`, `n_videos`, `protocol`, `reference`, `extractor`, `model_bytes`, `macs`,
+            `bops`, `kvd`, `seconds`, `peak_memory_bytes`. An interval is [low, high]; a cell that cannot be filled is
+            None.
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
     """

@@ -283,6 +283,7 @@ class Stages:
 
         def compute() -> Result:
             from qvd.methods.base import QuantizationContext
+            from qvd.quant.cost import bit_operations
             from qvd.quant.observers import Ranges
             from qvd.quant.quantization import stored_bytes, theoretical_bytes
             from qvd.quant.reconstruction.unit_store import UnitStore
@@ -292,27 +293,35 @@ class Stages:
             context = QuantizationContext(
                 arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
             )
-            quantization = arm.method.run(
-                self.fp_denoiser, Ranges.from_tensors(ranges.tensors), calibration.open(self.config.device), context
-            )
+            entries = calibration.open(self.config.device)
+            quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), entries, context)
             size = {
                 "stored": stored_bytes(quantization, self.fp_denoiser),
                 "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
             }
-            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size}
+            operations = bit_operations(self.fp_denoiser, quantization, entries.take([0]))
+            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size, **operations}
             return quantization.to_tensors(), {**quantization.metadata, **described}
 
         return self.store.fetch("quantization", inputs, compute)
 
-    def fp_bytes(self) -> int:
-        """Size of the FP denoiser's parameters."""
-        inputs = {"model": self._model_inputs, "code": source_digest("qvd/models")}
+    def fp_cost(self) -> Artifact:
+        """Size of the FP denoiser's parameters, and the operations of one call; named as in `quantization`."""
+        from qvd.methods.fp import FloatingPoint
+
+        calibration = self.calibration(FloatingPoint().calibration)
+        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, "qvd/quant")}
 
         def compute() -> Result:
-            size = sum(parameter.numel() * parameter.element_size() for parameter in self.fp_denoiser.parameters())
-            return {}, {"bytes": size}
+            from qvd.quant.cost import bit_operations
+            from qvd.quant.quantization import Quantization, num_bytes
 
-        return self.store.fetch("fp_bytes", inputs, compute).metadata["bytes"]
+            entry = calibration.open(self.config.device).take([0])
+            operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
+            size = num_bytes(self.fp_denoiser.parameters())
+            return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}
+
+        return self.store.fetch("fp_cost", inputs, compute)
 
     def _converted(self, quantized: Artifact) -> nn.Module:
         from qvd.quant.convert import convert

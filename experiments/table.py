@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
 _MEGABYTE = 1e6
+_TERA = 1e12
 _CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
 _SAME_SEED_METRICS = ("fvd_fp", "psnr_fp", "ssim_fp")
 
@@ -164,6 +165,7 @@ def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
 _READING_NOTE = (
     "↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; FVD-FP, PSNR and SSIM compare "
     "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits; "
+    "TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call and batch entry; "
     "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits."
 )
 
@@ -184,6 +186,7 @@ _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
     (Column("fvd", "FVD ↓"), _metric("fvd")),
     (Column("fvd_inf", "FVD∞ ↓", place=Place.WIDE_TERMINAL), _metric("fvd_inf")),
     (Column("fvd_fp", "FVD-FP ↓"), _metric("fvd_fp")),
+    (Column("kvd", "KVD ↓", place=Place.CSV), _metric("kvd")),
     (Column("clipsim", "CLIPSIM ↑", decimals=4), _metric("clipsim")),
     (Column("clip_temp", "CLIP-Temp ↑", decimals=4, place=Place.DOCUMENT), _metric("clip_temp")),
     (Column("psnr_fp", "PSNR dB ↑", decimals=1), _metric("psnr_fp")),
@@ -194,6 +197,7 @@ _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
         Column("theoretical_mb", "MB theor.", decimals=2, place=Place.WIDE_TERMINAL),
         _value(lambda arm: arm.metrics["model_bytes"]["theoretical"] / _MEGABYTE),
     ),
+    (Column("tbops", "TBOPs", place=Place.DOCUMENT), _value(lambda arm: arm.metrics["bops"] / _TERA)),
     (Column("seconds", "Seconds", decimals=1), _value(lambda arm: sum(arm.metrics["seconds"].values()))),
     (
         Column("peak_memory_mb", "Peak MB", decimals=0, place=Place.DOCUMENT),

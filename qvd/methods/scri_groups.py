@@ -51,11 +51,13 @@ def transform_groups(denoiser: nn.Module, names: Iterable[str], absorbing: Mappi
 
 
 def self_attentions(denoiser: nn.Module) -> list[str]:
-    """Attentions whose q, k and v read the same tensor, and whose output they alone determine."""
+    """diffusers' attentions whose q, k and v read the same tensor, and whose output they alone determine."""
+    from diffusers.models.attention_processor import Attention
+
     return [
         name
         for name, attn in attention_modules(denoiser).items()
-        if not attn.is_cross_attention and attn.norm_q is None and attn.norm_k is None
+        if isinstance(attn, Attention) and not attn.is_cross_attention and attn.norm_q is None and attn.norm_k is None
     ]
 
 

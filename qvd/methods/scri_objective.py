@@ -104,10 +104,11 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
         return site.identity_grid
     low = transform(site.record.channel_min, 0).min().item()
     high = transform(site.record.channel_max, 0).max().item()
-    x = transform(site.inputs, 1)
-    if not site.valid.all():
-        x = x.masked_fill(~site.valid, -torch.inf)
-    counts = bin_counts(x, SAMPLE_BINS, low, high)
+    if low == high:  # a constant input: one bin holds it all
+        counts = torch.ones(1, dtype=torch.int64)
+    else:
+        x = transform(site.inputs, 1).masked_fill(~site.valid, -torch.inf)
+        counts = bin_counts(x, SAMPLE_BINS, low, high)
     n_bits, settings = site.identity_grid.n_bits, site.settings
     num_candidates = COARSE_CANDIDATES if coarse else NUM_CANDIDATES
     scale, zero_point = histogram_parameters(

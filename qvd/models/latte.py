@@ -129,7 +129,7 @@ def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:
     if pipeline.text_encoder is None:
         from qvd.models.random_init import random_embeddings
 
-        channels, weight = pipeline.transformer.config.caption_channels, pipeline.transformer.proj_out.weight
+        channels, weight = pipeline.transformer.config.caption_channels, next(pipeline.transformer.parameters())
         return random_embeddings(prompts, MAX_TOKENS, channels, like=weight)
     return text_embeddings(pipeline.tokenizer, pipeline.text_encoder, prompts)
 

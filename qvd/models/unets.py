@@ -51,7 +51,7 @@ def text_arguments(pipeline: Any, prompts: list[str]) -> dict[str, Any]:
     from qvd.models.random_init import random_embeddings
 
     unet = pipeline.unet
-    weight = next(parameter for name, parameter in unet.named_parameters() if name.startswith("conv_in"))
+    weight = next(unet.parameters())  # whichever is left of them in a quantized denoiser
     text, empty = (
         random_embeddings(texts, TOKENS, unet.config.cross_attention_dim, like=weight)
         for texts in (prompts, [""] * len(prompts))

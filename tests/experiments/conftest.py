@@ -40,6 +40,8 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
         "reference": "shapes/evaluation",
         "extractor": {"name": "shapes_classifier", "sha256": "9f86d081884c7d659a2f" + "0" * 44},
         "model_bytes": {"stored": 1_720_000, "theoretical": 1_580_000},
+        "kvd": 0.0123456,
+        "bops": 512_345_678_901 if is_fp else 40_123_456_789,
         "seconds": {"sampling": 55.25, "evaluation": 6.0},
         "peak_memory_bytes": {"sampling": 900_000_000, "evaluation": 1_200_000_000},
     }

@@ -21,6 +21,8 @@ def test_csv_keeps_every_digit(arms):
     for key in ("fvd", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"):
         assert float(row[key]) == arms[1].metrics[key]
         assert [float(row[f"{key}_low"]), float(row[f"{key}_high"])] == arms[1].metrics[f"{key}_ci"]
+    assert float(row["kvd"]) == arms[1].metrics["kvd"]
+    assert float(row["tbops"]) == arms[1].metrics["bops"] / 1e12
     assert float(row["seconds"]) == 61.25
     assert float(row["seconds_sampling"]) == 55.25
     assert (row["num_frames"], row["resolution"]) == ("8", "32")
@@ -37,6 +39,14 @@ def test_missing_value_is_empty_in_csv_and_explained_in_the_caption(arms):
 def test_the_evaluation_says_why_a_value_is_missing(arms):
     metrics = arms[0].metrics | {"clipsim": None, "clipsim_ci": None, "missing": {"clipsim": "no captions"}}
     assert "n/a: CLIPSIM: no captions." in build_table([replace(arms[0], metrics=metrics)]).caption
+
+
+def test_bit_operations_are_in_documents_with_those_of_fp(arms):
+    markdown = to_markdown(build_table(arms))
+    header, _, fp, qvd = (line.split(" | ") for line in markdown.splitlines()[2:6])
+    column = header.index("TBOPs")
+    assert (fp[column], qvd[column]) == ("0.512", "0.0401")
+    assert "KVD" not in markdown
 
 
 def test_no_number_without_its_protocol(arms):

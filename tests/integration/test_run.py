@@ -21,7 +21,7 @@ QUICK = [
 ]
 REQUIRED = {
     *("fvd", "fvd_inf", "fvd_ci", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"),
-    *("n_videos", "protocol", "extractor", "model_bytes", "seconds"),
+    *("n_videos", "protocol", "extractor", "model_bytes", "bops", "kvd", "seconds"),
 }
 TIMINGS = {"seconds", "peak_memory_bytes"}
 

@@ -65,6 +65,15 @@ def test_objective_is_the_executed_layers_error():
     assert error.item() == pytest.approx(quantized.notes["scri_error"], rel=0.5)
 
 
+def test_a_constant_input_keeps_its_value():
+    layer = nn.Linear(6, 5)
+    observer = HistogramObserver(-1)
+    observer.update(torch.full((9, 6), 0.3))
+    rows = torch.full((9, 6, 1), 0.3)
+    site = ScriSite("layer", layer, SiteBits(8, 8, "test"), observer.result(), rows, SETTINGS)
+    assert search([site], ScriMode.paper, tau_candidates=2).error < 1e-4
+
+
 def test_modes_offer_what_they_say():
     site, _ = site_of(nn.Linear(6, 5))
     kinds = {
