@@ -123,7 +123,7 @@ def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
 
 def test_a_multirun_ends_in_one_table(finished):
     store, _ = finished
-    words = ["--multirun", "quantizer=qvd,naive", "bits=w4a8", f"hydra.sweep.dir={store}/sweep", *QUICK]
+    words = ["hydra.mode=MULTIRUN", "quantizer=qvd,naive", "bits=w4a8", f"hydra.sweep.dir={store}/sweep", *QUICK]
     done = run(store, *words)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip().splitlines()[-1]) == store / "sweep"
