@@ -14,9 +14,10 @@ Settings of the paper and the released scripts: calibration 256 × 20 (CIFAR), 1
 default steps are fewer with a larger learning rate, for models that are quantized in minutes.
 
 Deviations: Conv3d is quantized, and TemporalConvLayer (four convolutions around a residual) counts as a residual block;
-single layers are learned in Gram form, on all data at once; after each unit the better of before and after is kept; the
-loss sums channels also where the released code sums tokens; the regularizer covers both halves of split weights; the
-search for activation ranges sees all timesteps, and running ranges see them in random order.
+single layers are learned in Gram form, on all data at once, and their roundings then settled by coordinate descent
+(`adaround.sweeps`); after each unit the better of before and after is kept; the loss sums channels also where the
+released code sums tokens; the regularizer covers both halves of split weights; the search for activation ranges sees
+all timesteps, and running ranges see them in random order.
 """
 
 from __future__ import annotations

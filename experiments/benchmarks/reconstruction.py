@@ -36,8 +36,7 @@ from qvd.quant.rules import RangeMethod
 from qvd.quant.sites import kind, weighted_layers
 
 MIN_REDUCTION, MAX_TIME_RATIO, MAX_INIT_SECONDS = 0.25, 0.1, 2.0
-SAME_ERROR = 1.05
-GRAM_STEPS = 0.4  # of the loop's: without the noise of minibatches fewer and larger steps reach the same error
+GRAM_STEPS = 0.2  # of the loop's: without the noise of minibatches, and settled afterwards, fewer and larger ones do
 STEPS = 10
 LAYERS = (
     "down_blocks.0.resnets.0.conv2",
@@ -169,10 +168,10 @@ def gram_against_loop(iterations: int, rounds: int) -> bool:
         print_ratios(f"(b) {name}, {iterations} steps", seconds, baseline="minibatch loop")
         errors = {how: e.after for how, e in found.items()}
         console.print(f"    layer error: nearest {found['gram'].before:.6f}, " + str(errors))
-        same_error &= errors["gram"] <= SAME_ERROR * errors["minibatch loop"]
+        same_error &= errors["gram"] <= errors["minibatch loop"]
         total = {how: total[how] + min(seconds[how]) for how in total}
     ratio = total["gram"] / total["minibatch loop"]
-    console.print(f"(b) all layers: {ratio:.3f} of the loop's time, the same error: {same_error}")
+    console.print(f"(b) all layers: {ratio:.3f} of the loop's time, no more error than it: {same_error}")
     return same_error and ratio <= MAX_TIME_RATIO
 
 

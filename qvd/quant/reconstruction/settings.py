@@ -25,6 +25,7 @@ class AdaRoundSettings:
         regularization: weight of the regularizer [0.01].
         warmup: share of the steps without it [0.2].
         beta_start, beta_end: its annealing [20, 2].
+        sweeps: greedy passes over a single layer's roundings after Adam, at most (ours, `gram.settle`); 0: none.
         entries: calibration entries that are used, evenly spaced; null: all.
         autocast: run a block's forward and backward in bfloat16.
         compile: run it through torch.compile; it pays from a few thousand steps per unit.
@@ -37,6 +38,7 @@ class AdaRoundSettings:
     warmup: float = 0.2
     beta_start: float = 20.0
     beta_end: float = 2.0
+    sweeps: int = 10
     entries: int | None = None
     autocast: bool = False
     compile: bool = False
@@ -46,6 +48,8 @@ class AdaRoundSettings:
         _check_positive("adaround", self, positive)
         if self.regularization < 0:
             raise ValueError(f"quantizer.adaround.regularization={self.regularization}: must not be negative")
+        if self.sweeps < 0:
+            raise ValueError(f"quantizer.adaround.sweeps={self.sweeps}: must not be negative")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"quantizer.adaround.warmup={self.warmup}: must be in [0, 1)")
 

@@ -9,9 +9,10 @@ from qvd.quant.layers import execution
 from qvd.quant.layerwise import ChannelTransform, LayerSettings, quantize_layer
 from qvd.quant.observers import HistogramObserver
 from qvd.quant.quantization import Quantization
+from qvd.quant.reconstruction import gram
 from qvd.quant.reconstruction.adaround import annealed_beta, regularizer
 from qvd.quant.reconstruction.engine import bias_corrections
-from qvd.quant.reconstruction.gram import LayerGram, adaround_layer, descend, input_rows, output_rows
+from qvd.quant.reconstruction.gram import LayerGram, adaround_layer, descend, input_rows, output_rows, settle
 from qvd.quant.reconstruction.settings import AdaRoundSettings
 from qvd.quant.reconstruction.trained import TrainedLayer
 from qvd.quant.rules import RangeMethod, SiteBits
@@ -121,6 +122,31 @@ def test_descent_follows_autograd():
     assert torch.equal(trained.codes, by_descent)
 
 
+def test_no_single_flip_improves_on_a_settled_rounding(monkeypatch):
+    """Against brute force, from random roundings, over several spans of taps."""
+    monkeypatch.setattr(gram, "TAPS_AT_ONCE", 4)
+    torch.manual_seed(0)
+    layer = nn.Linear(10, 3).requires_grad_(False)
+    x = torch.randn(64, 10) @ torch.randn(10, 10)
+    quantization, _ = quantized(layer, x, SiteBits(3, None, "test"), bias_correction=False, transform=False)
+    trained = TrainedLayer(layer, quantization)
+    sums = LayerGram(trained.target_weight)
+    sums.update(x + 0.1 * torch.randn_like(x), x @ layer.weight.T)
+
+    def error(alpha):
+        trained.harden(alpha)
+        return sums.error(trained.weight)
+
+    start = torch.randn_like(layer.weight)
+    settled = settle(trained, sums, start, sweeps=50)
+    assert error(settled) < 0.9 * error(start)
+    for position in range(settled.numel()):
+        flipped = settled.clone()
+        flipped[divmod(position, 10)] *= -1
+        assert error(flipped) >= error(settled) * (1 - 1e-6)
+    assert torch.equal(settle(trained, sums, start, sweeps=0) > 0, start >= 0)
+
+
 def test_adaround_beats_nearest_and_uses_quantized_inputs(case):
     layer, x = case
     quantization, correction = quantized(layer, x, bias_correction=False, transform=False)
@@ -142,7 +168,7 @@ def test_the_better_rounding_is_kept():
     layer, x = nn.Linear(6, 5).requires_grad_(False), torch.randn(64, 6)
     quantization, _ = quantized(layer, x, SiteBits(3, None, "test"), bias_correction=False, transform=False)
     # A regularizer this strong, from a learning rate this large, drives roundings anywhere.
-    settings = AdaRoundSettings(iterations=20, learning_rate=5.0, regularization=1e4, warmup=0.0)
+    settings = AdaRoundSettings(iterations=20, learning_rate=5.0, regularization=1e4, warmup=0.0, sweeps=0)
     learned, errors = adaround_layer(layer, quantization, x, settings)
     assert errors.after > errors.before
     assert torch.equal(learned.weight.codes, quantization.weight.codes)
