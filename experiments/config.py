@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from qvd.models.base import ModelAdapter
 
 CONF = Path(__file__).parent.parent / "conf"
+WHY_MANY = " (what FVD needs under this protocol)"
+ARM_KEYS = ("quantizer", "bits", "variant", "options", "n_videos")
+MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
 GROUPS = ("model", "quantizer", "dataset", "protocol", "tracking", "experiment")
 
 
@@ -36,6 +40,7 @@ class Arm:
         quantizer: name of the choice in conf/quantizer.
         method: the method it configures.
         bits: its bit widths.
+        n_videos: how many videos it is measured on; what compares with it has as many.
         overrides: command-line words that reproduce this arm alone.
     """
 
@@ -43,6 +48,7 @@ class Arm:
     quantizer: str
     method: PTQMethod
     bits: Bits
+    n_videos: int
     overrides: tuple[str, ...]
 
     @property
@@ -53,7 +59,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The validated config of one run."""
+    """The validated config of one run.
+
+    Attributes:
+        n_videos: of an arm that names no number of its own.
+        workers: processes that compute arms side by side.
+    """
 
     model_name: str
     model: ModelAdapter
@@ -67,6 +78,7 @@ class RunConfig:
     n_videos: int
     num_inference_steps: int
     store: str
+    workers: int
 
     @cached_property
     def reference(self) -> Reference:
@@ -109,6 +121,8 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     model.check()
     dataset = build_node(config.dataset, "dataset")
     protocol = build_node(config.protocol, "protocol")
+    n_videos = _integer(config, "n_videos", protocol.min_videos, WHY_MANY)
+    arms = _build_arms(config, choices["quantizer"], n_videos, protocol.min_videos)
     run = RunConfig(
         model_name=choices["model"],
         model=model,
@@ -116,12 +130,13 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         protocol=protocol,
         tracking=build_node(config.tracking, "tracking"),
         experiment=config.experiment.name,
-        arms=_build_arms(config, choices["quantizer"]),
+        arms=arms,
         seed=_integer(config, "seed", 0),
         device=_device(config.device),
-        n_videos=_integer(config, "n_videos", protocol.min_videos, " (what FVD needs under this protocol)"),
+        n_videos=n_videos,
         num_inference_steps=_integer(config, "num_inference_steps", 1),
         store=config.store,
+        workers=_workers(config, model.embedded),
     )
     for arm in run.arms:
         arm.method.calibration.check(run.num_inference_steps)
@@ -154,18 +169,25 @@ def _writable(schema: DictConfig) -> DictConfig:
     return schema
 
 
-def _build_arms(config: DictConfig, quantizer: str) -> tuple[Arm, ...]:
+def _build_arms(config: DictConfig, quantizer: str, n_videos: int, min_videos: int) -> tuple[Arm, ...]:
     """The command line's arm, or those of the experiment: every entry once for each of its bits."""
     if not config.experiment.arms:
-        return (_build_arm(quantizer, config.quantizer, config.bits, {}),)
+        return (_build_arm(quantizer, config.quantizer, config.bits, n_videos, {}),)
     arms: list[Arm] = []
     for number, arm in enumerate(config.experiment.arms):
+        for key in arm:
+            if key not in ARM_KEYS:
+                raise ValueError(f"experiment.arms[{number}].{key}: {_nearest(str(key), list(ARM_KEYS))}")
+        own = "n_videos" in arm
+        count = _integer(arm, "n_videos", min_videos, WHY_MANY, f"experiment.arms[{number}].") if own else n_videos
         path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
         if not path.exists():
             allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
             raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {_nearest(arm.quantizer, allowed)}")
         for bits in arm.bits if OmegaConf.is_list(arm.bits) else [arm.bits]:
-            built = _build_arm(arm.quantizer, _load(path), bits, arm.get("options", {}), arm.get("variant"))
+            built = _build_arm(arm.quantizer, _load(path), bits, count, arm.get("options", {}), arm.get("variant"))
+            if own:
+                built = replace(built, overrides=(*built.overrides, f"n_videos={count}"))
             if built.name in {other.name for other in arms}:
                 raise ValueError(f"experiment.arms[{number}]: a second arm called {built.name}; give it a variant")
             arms.append(built)
@@ -173,14 +195,19 @@ def _build_arms(config: DictConfig, quantizer: str) -> tuple[Arm, ...]:
 
 
 def _build_arm(
-    name: str, node: DictConfig, bits: str, options: DictConfig | dict[str, Any], variant: str | None = None
+    name: str,
+    node: DictConfig,
+    bits: str,
+    n_videos: int,
+    options: DictConfig | dict[str, Any],
+    variant: str | None = None,
 ) -> Arm:
     parsed = Bits.parse(str(bits))
     if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
         name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
     method = build_node(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
-    return Arm(variant or name, name, method, parsed, tuple(words))
+    return Arm(variant or name, name, method, parsed, n_videos, tuple(words))
 
 
 def _load(path: Path) -> DictConfig:
@@ -201,11 +228,18 @@ def _check_reference(run: RunConfig) -> None:
         )
 
 
-def _integer(config: DictConfig, key: str, minimum: int, why: str = "") -> int:
+def _integer(config: DictConfig, key: str, minimum: int, why: str = "", where: str = "") -> int:
     value = config[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{key}={value}: must be an integer of at least {minimum}{why}")
+        raise ValueError(f"{where}{key}={value}: must be an integer of at least {minimum}{why}")
     return value
+
+
+def _workers(config: DictConfig, embedded: bool) -> int:
+    """As many as asked for; unasked one a core for an embedded model on a CPU, else one."""
+    if config.workers is not None:
+        return _integer(config, "workers", 1)
+    return min(os.cpu_count() or 1, MAX_WORKERS) if embedded and config.device == "cpu" else 1
 
 
 def _device(value: Any) -> str:

@@ -15,7 +15,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 def one_line_errors() -> Iterator[None]:
     """Turn ValueError and OSError into one line, or one for each unusable video; HYDRA_FULL_ERROR=1 shows the traceback
     instead."""
-    warnings.showwarning = _one_line_warning
+    warnings.showwarning = one_line_warning
     try:
         yield
     except (ValueError, OSError) as error:
@@ -34,6 +34,7 @@ def _lines(error: Exception) -> list[str]:
     return str(error).splitlines() if isinstance(error, VideoError) else [" ".join(str(error).split())]
 
 
-def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """In the place of `warnings.showwarning`: a user's warnings, one line each."""
     if issubclass(category, UserWarning):
         print(f"warning: {message}", file=sys.stderr)

@@ -12,11 +12,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 
+def bars(console: Console) -> Progress:
+    """What every bar shows: how much of how much, time elapsed, ETA."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
 class Reporter:
     """Names the arm in work and shows how far each stage is."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, quiet: bool = False) -> None:
+        """`quiet`: show nothing."""
+        self.console = Console(stderr=True, quiet=quiet)
         self.arm = ""
 
     def say(self, text: str) -> None:
@@ -28,15 +42,7 @@ class Reporter:
             self.say(f"{self._prefix()}{description} ({len(items)})")
             yield from items
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
+        with bars(self.console) as progress:
             yield from progress.track(items, total=len(items), description=f"{self._prefix()}{description}")
 
     def note(self, text: str) -> AbstractContextManager:

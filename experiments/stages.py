@@ -6,8 +6,9 @@ and the pipeline is loaded only when a stage really has to run.
 
 from __future__ import annotations
 
+import copy
 import inspect
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,13 +94,23 @@ class Stages:
     def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
         self.config, self.store, self.reporter = config, store, reporter
         self._ranges: dict[str, Artifact] = {}
+        self._loaded: list[DiffusionPipeline] = []
 
-    @cached_property
+    def for_videos(self, n_videos: int) -> Stages:
+        """The same stages for another number of videos; both share one pipeline."""
+        other = copy.copy(self)
+        other.config = replace(self.config, n_videos=n_videos)
+        return other
+
+    @property
     def pipeline(self) -> DiffusionPipeline:
-        with self.reporter.note("loading the pipeline"):
-            return self.config.model.load(self.config.device, self.prompts("calibration", range(1))[0])
+        if not self._loaded:
+            with self.reporter.note("loading the pipeline"):
+                prompt = self.prompts("calibration", range(1))[0]
+                self._loaded.append(self.config.model.load(self.config.device, prompt))
+        return self._loaded[0]
 
-    @cached_property
+    @property
     def fp_denoiser(self) -> nn.Module:
         return self.config.model.denoiser(self.pipeline)
 

@@ -92,17 +92,21 @@ def _setting_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[
 
 
 def _rank_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
-    """Each arm's place by FVD-FP among those of its setting and bits; none where nothing shares its bits."""
-    rivals: dict[tuple[str, str], list[float]] = {}
+    """Each arm's place by FVD-FP among those of its setting, bits and N; none where nothing shares its bits."""
+    rivals: dict[tuple[str, str, int], list[float]] = {}
+
+    def league(arm: ArmMetrics) -> tuple[str, str, int]:
+        return arm.setting, arm.bits, arm.metrics["n_videos"]
+
     for arm in arms:
         if arm.metrics.get("fvd_fp") is not None:
-            rivals.setdefault((arm.setting, arm.bits), []).append(arm.metrics["fvd_fp"])
+            rivals.setdefault(league(arm), []).append(arm.metrics["fvd_fp"])
     if max(map(len, rivals.values()), default=0) < 2:
         return []
 
     def fill(arm: ArmMetrics) -> Cell:
         value = arm.metrics.get("fvd_fp")
-        return Cell("" if value is None else 1 + sorted(rivals[arm.setting, arm.bits]).index(value))
+        return Cell("" if value is None else 1 + sorted(rivals[league(arm)]).index(value))
 
     return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), fill)]
 
@@ -166,7 +170,7 @@ _READING_NOTE = (
     "↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; FVD-FP, PSNR and SSIM compare "
     "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits; "
     "TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call and batch entry; "
-    "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits."
+    "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits and N."
 )
 
 _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [

@@ -62,15 +62,20 @@ Result = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
 T = TypeVar("T")
 
 
+class NotStoredError(LookupError):
+    """A read-only store was asked for an artifact that has not been written."""
+
+
 class Store:
     """A folder of artifacts, safe for several processes.
 
     Args:
         root: the folder; made when first written to.
+        read_only: compute nothing, but raise `NotStoredError` for what is not there.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, read_only: bool = False) -> None:
+        self.root, self.read_only = Path(root), read_only
         self._verified: set[Path] = set()
 
     def fetch(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> Artifact:
@@ -100,6 +105,8 @@ class Store:
         existing = read(stage, key)
         if existing is not None:
             return existing
+        if self.read_only:
+            raise NotStoredError(f"{stage} {key}")
         folder = self.root / stage
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):

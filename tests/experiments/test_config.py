@@ -34,11 +34,26 @@ def test_an_experiment_lists_its_arms():
 
 def test_variants_at_several_bits_are_arms_of_their_own():
     arms = compose_run_config(["experiment=ablation_qvd"]).arms
-    assert len(arms) == len({arm.name for arm in arms}) == 24
+    assert len(arms) == len({arm.name for arm in arms}) == 26
     assert arms[6].name == "HTDQ w4a8" and arms[6].method.scri is ScriMode.off
     assert arms[6].overrides == ("quantizer=qvd", "bits=w4a8", "quantizer.scri=off")
     repeated = compose_run_config(list(arms[6].overrides))
     assert repeated.arms[0].method == arms[6].method and repeated.arms[0].bits == arms[6].bits
+
+
+def test_an_arm_may_have_its_own_number_of_videos():
+    arms = compose_run_config(["experiment=ablation_qvd", "n_videos=70"]).arms
+    assert {arm.n_videos for arm in arms[:-2]} == {70}
+    assert arms[-1].name == "SCRI, N = 512 w6a6" and arms[-1].n_videos == 512
+    assert compose_run_config(list(arms[-1].overrides)).arms[0].n_videos == 512
+
+
+def test_workers_are_as_many_as_asked_for(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert compose_run_config([]).workers == 4
+    assert compose_run_config(["device=cuda"]).workers == 1
+    assert compose_run_config(["model=modelscope", "model.init=random", "protocol=tiny"]).workers == 1
+    assert compose_run_config(["device=cuda", "workers=3"]).workers == 3
 
 
 def test_two_arms_of_one_name_are_refused():
@@ -80,6 +95,12 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
         (["protocol=viditq_101"], "model.num_frames=8: protocol viditq_101 compares clips of 16 frames"),
         (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
+        (["workers=0"], "workers=0: must be an integer of at least 1"),
+        (["experiment.arms=[{quantizer: qvd, bit: w8a8}]"], r"arms\[0\]\.bit: allowed are .*did you mean bits\?"),
+        (
+            ["experiment.arms=[{quantizer: qvd, bits: w8a8, n_videos: 9}]"],
+            r"experiment\.arms\[0\]\.n_videos=9: must be an integer of at least 65",
+        ),
         (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
     ],
 )
