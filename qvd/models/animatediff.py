@@ -22,9 +22,11 @@ class AnimateDiff(ModelAdapter):
 
     Attributes:
         motion_adapter: folder or hub id of the motion modules; null: those in the pipeline's own UNet.
+        motion_adapter_revision: commit, tag or branch of its hub id.
     """
 
     motion_adapter: str | None = None
+    motion_adapter_revision: str | None = None
 
     text_parameters = 123_000_000  # CLIP-L
 
@@ -35,7 +37,8 @@ class AnimateDiff(ModelAdapter):
         from qvd.models.hub import find_folder
 
         assert self.motion_adapter is not None
-        return find_folder(self.motion_adapter, None, False, "config.json", option="model.motion_adapter")
+        revision = self.motion_adapter_revision
+        return find_folder(self.motion_adapter, revision, False, "config.json", option="model.motion_adapter")
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import AnimateDiffPipeline, MotionAdapter

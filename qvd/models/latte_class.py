@@ -40,12 +40,14 @@ class ClassLatteAdapter(ModelAdapter):
         sampler: which scheduler draws.
         checkpoint: file of the released weights in `path`; null: `path` is a folder in the hub's layout.
         vae: folder or hub id of the autoencoder that a released checkpoint goes with.
+        vae_revision: commit, tag or branch of its hub id.
     """
 
     classes: Classes = Classes.none
     sampler: Sampler = Sampler.folder
     checkpoint: str | None = None
     vae: str | None = None
+    vae_revision: str | None = None
 
     text_parameters = 0
 
@@ -73,7 +75,7 @@ class ClassLatteAdapter(ModelAdapter):
         from qvd.models.hub import find_folder
 
         assert self.vae is not None
-        return find_folder(self.vae, None, False, "config.json", option="model.vae")
+        return find_folder(self.vae, self.vae_revision, False, "config.json", option="model.vae")
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import AutoencoderKL

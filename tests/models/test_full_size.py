@@ -1,6 +1,7 @@
 """Full-size models from their configs alone: on the meta device, where nothing is computed and no memory is taken."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from experiments.attributes import compose_run_config
 from experiments.config import CONF
 from qvd.bits import Bits
-from qvd.models.hub import find_folder
+from qvd.models.hub import HUB_ID, find_folder
 from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
 from qvd.models.loading import GIB, check_memory, required_memory
@@ -37,6 +38,14 @@ def denoiser(config):
 def test_the_architecture_is_the_published_one(config, denoiser):
     millions = sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6
     assert millions == pytest.approx(PARAMETERS.get(config.model_name, 674.0), abs=0.2)
+
+
+def test_every_hub_id_is_pinned_to_a_commit(config):
+    model = config.model
+    pins = {"path": model.revision}
+    pins |= {part: getattr(model, f"{part}_revision") for part in ("motion_adapter", "vae") if hasattr(model, part)}
+    for part, revision in pins.items():
+        assert HUB_ID.fullmatch(getattr(model, part)) and re.fullmatch(r"[0-9a-f]{40}", revision or ""), part
 
 
 def test_every_layer_is_reached_by_a_rule(config, denoiser):
