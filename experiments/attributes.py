@@ -2,7 +2,8 @@
 
 Prints the share of FP samples whose shape, colour and motion the embedded classifier reads as prompted, and the
 same classifier's accuracy on held-out real clips. Then the FVD (on the classifier's features) of the samples to those
-clips, and that of the same samples with their frames shuffled: what motion is worth.
+clips, and that of the same samples with their frames shuffled: what motion is worth. There are as many samples as
+clips, unless `n_videos` says otherwise: a Fréchet distance of few videos is too large.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from dataclasses import dataclass
 
 import torch
 from hydra import compose, initialize_config_dir
-from rich.console import Console
-from rich.table import Table
 
 from experiments.config import CONF, GROUPS, RunConfig, build_run_config, check_group_choices
 from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.stages import Stages
+from experiments.tabular import Cell, Column, Table, render_terminal
 from metrics.extractors.shapes_classifier import ShapesClassifier, attribute_accuracy
 from metrics.frechet import frechet_distance
 from qvd.data.shapes import ATTRIBUTES, Shapes
@@ -47,14 +47,26 @@ class Attributes:
     """What `measure` finds.
 
     Attributes:
+        samples: uint8 (n_videos, T, 3, H, W) of the FP model.
         accuracy: clips → attribute → share read as prompted; for FP samples and for held-out real clips.
         fvd: of the FP samples to the held-out real clips.
         shuffled_fvd: the same, the frames of each sample in random order.
     """
 
+    samples: torch.Tensor
     accuracy: dict[str, dict[str, float]]
     fvd: float
     shuffled_fvd: float
+
+    def table(self, title: str) -> Table:
+        """The accuracy, with the FVD as a note below."""
+        columns = [Column("clips", "clips", numeric=False), *(Column(name, name, decimals=3) for name in ATTRIBUTES)]
+        rows = [[Cell(clips), *map(Cell, shares.values())] for clips, shares in self.accuracy.items()]
+        note = (
+            f"FVD of {len(self.samples)} FP samples to {HELD_OUT_CLIPS} held-out real clips: {self.fvd:.3f}; with the "
+            f"frames of each sample shuffled: {self.shuffled_fvd:.3f} (ratio {self.fvd / self.shuffled_fvd:.3f})"
+        )
+        return Table(title, columns, rows, [note])
 
 
 def measure(config: RunConfig) -> Attributes:
@@ -71,6 +83,7 @@ def measure(config: RunConfig) -> Attributes:
     with torch.no_grad():
         generated, shuffled, reference = map(classifier.features, (samples, shuffle_frames(samples), real))
     return Attributes(
+        samples,
         {
             f"{name} ({len(clips)})": attribute_accuracy(classifier, clips, labels_of(config.dataset, len(clips)))
             for name, clips in (("FP samples", samples), ("held-out real clips", real))
@@ -86,22 +99,16 @@ def shuffle_frames(videos: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.stack([video[frames] for video, frames in zip(videos, order, strict=True)])
 
 
+def command_line_config(words: list[str]) -> RunConfig:
+    """The config of a command line's overrides, with as many samples as there are held-out clips."""
+    return compose_run_config([f"n_videos={HELD_OUT_CLIPS}", *words])
+
+
 def main() -> None:
     with one_line_errors():
-        config = compose_run_config(sys.argv[1:])
-        table = Table(title=f"Attribute accuracy, {config.model_name}, {config.num_inference_steps} steps")
-        table.add_column("clips")
-        for name in ATTRIBUTES:
-            table.add_column(name, justify="right")
-        found = measure(config)
-        for clips, accuracy in found.accuracy.items():
-            table.add_row(clips, *(f"{value:.3f}" for value in accuracy.values()))
-        Console().print(table)
-        share = found.fvd / found.shuffled_fvd
-        print(
-            f"FVD to held-out real clips: {found.fvd:.3f}; "
-            f"of the same videos with their frames shuffled: {found.shuffled_fvd:.3f} (ratio {share:.3f})"
-        )
+        config = command_line_config(sys.argv[1:])
+        title = f"Attribute accuracy, {config.model_name}, {config.num_inference_steps} steps"
+        render_terminal(measure(config).table(title))
 
 
 if __name__ == "__main__":

@@ -128,8 +128,8 @@ class ModelAdapter(ABC):
         if self.init is Init.random:
             return "random"
         files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())
-        # The card says nothing that a sample depends on.
-        return file_digest(path for path in files if path.suffix != ".md")
+        # The card and its picture say nothing that a sample depends on.
+        return file_digest(path for path in files if path.suffix not in (".md", ".png"))
 
     def config_folder(self) -> Path:
         """Where every part's config.json lies."""

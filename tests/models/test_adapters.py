@@ -1,5 +1,8 @@
 """Every family keeps the adapter's promises, on random weights loaded by path, as do the models that ship."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -149,3 +152,14 @@ def test_norms_are_followed_through_a_call(adapter, pipeline, entries):
     absorbing = absorbing_norms(denoiser, entries)
     affine = [m for m in denoiser.modules() if isinstance(m, torch.nn.LayerNorm) and m.weight is not None]
     assert bool(absorbing) == bool(affine)
+
+
+def test_the_fingerprint_is_that_of_the_weights_not_of_their_card(random_adapter, tmp_path):
+    original = random_adapter("latte_class")
+    shutil.copytree(original.folder(), tmp_path, dirs_exist_ok=True)
+    adapter = replace(original, path=str(tmp_path))
+    (tmp_path / "README.md").write_text("a card")
+    (tmp_path / "samples.png").write_bytes(b"its picture")
+    assert adapter.fingerprint() == original.fingerprint()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert adapter.fingerprint() != original.fingerprint()
