@@ -96,21 +96,41 @@ def test_the_second_run_comes_from_the_store(finished):
 def test_killed_during_sampling_the_same_command_goes_on(finished, tmp_path):
     """SIGKILL after the first batch of the quantized arm; one process then ends with two workers' metrics."""
     words = ["quantizer=qvd", "bits=w4a8", *QUICK]
-    process = subprocess.Popen(
-        command(tmp_path, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("quantization/*.json")) or len(list(tmp_path.glob("samples/*.json"))) < 6:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    run_until(tmp_path, words, "quantization/*.json", 1)
+    run_until(tmp_path, words, "samples/*.json", 6)
     written = len(list(tmp_path.glob("samples/*.json")))
     assert written < 10
     resumed = run(tmp_path, *words, "workers=1")
     assert resumed.returncode == 0, resumed.stderr
     expected = json.loads((finished[0] / "run" / "metrics.json").read_text())
     assert without_timings(json.loads((tmp_path / "run" / "metrics.json").read_text())) == without_timings(expected)
+
+
+def test_killed_during_reconstruction_the_same_command_goes_on_at_the_next_unit(tmp_path):
+    """SIGKILL after the second unit; the weights are bit-equal to those of a run that was let alone."""
+    settings = ["adaround.iterations=5", "adaround.entries=8", "lsq.iterations=2", "lsq.entries=8"]
+    words = ["quantizer=qdiffusion", "bits=w4a8", *QUICK, *(f"quantizer.{setting}" for setting in settings)]
+    killed, alone, units = tmp_path / "killed", tmp_path / "alone", "quantization/*.work/rounding/*.safetensors"
+    finished = run_until(killed, words, units, 2)
+    assert not list(killed.glob("quantization/*.json"))
+    later = run_until(killed, words, units, len(finished) + 1)
+    assert finished.items() <= later.items(), "a finished unit was learned again"
+    for store in (killed, alone):
+        run_until(store, words, "quantization/*.json", 1)
+    resumed, expected = (next(store.glob("quantization/*.safetensors")).read_bytes() for store in (killed, alone))
+    assert resumed == expected
+
+
+def run_until(store, words, pattern, count):
+    """Run, and SIGKILL as soon as `count` files are in the store; these, and when each was written."""
+    process = subprocess.Popen(command(store, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while len(files := list(store.glob(pattern))) < count:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return {file: file.stat().st_mtime_ns for file in files}
 
 
 def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
