@@ -13,6 +13,7 @@ import queue
 import threading
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class RemoteReporter(Reporter):
 
 
 def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], reporter: Reporter) -> None:
-    """Compute `tasks` in `config.workers` processes, those on most videos first.
+    """Compute `tasks` in `config.workers` processes.
 
     Raises:
         ValueError: bad input that only showed in a worker.
@@ -81,7 +82,7 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
     """
     context = multiprocessing.get_context("spawn")
     waiting, messages = context.Queue(), context.Queue()
-    for task in sorted(tasks, key=lambda task: -(task.n_videos if isinstance(task, Arm) else task)):
+    for task in in_order(tasks):
         waiting.put(task)
     processes: list[BaseProcess] = []
     for number in range(min(config.workers, len(tasks))):
@@ -101,6 +102,19 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
         for process in processes:
             if process.pid is not None:
                 process.join()
+
+
+def in_order(tasks: Sequence[Task]) -> list[Task]:
+    """Those on most videos first, since they take longest; then so that workers do not wait for the same artifact: one
+    arm of each calibration plan, a second of each, and so on."""
+    plans: Counter[Any] = Counter()
+    keys = []
+    for number, task in enumerate(tasks):
+        arm, n_videos = (task, task.n_videos) if isinstance(task, Arm) else (None, task)
+        plan = arm and arm.method.calibration
+        keys.append((-n_videos, plans[plan], number))
+        plans[plan] += 1
+    return [tasks[number] for *_, number in sorted(keys)]
 
 
 def _follow(processes: Sequence[BaseProcess], messages: Any, total: int, reporter: Reporter) -> None:

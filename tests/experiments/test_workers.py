@@ -12,12 +12,20 @@ import pytest
 from experiments import workers
 from experiments.attributes import compose_run_config
 from experiments.progress import Reporter
-from experiments.workers import Message, RemoteReporter, fill_store
+from experiments.workers import Message, RemoteReporter, fill_store, in_order
 
 
 @pytest.fixture
 def config(tmp_path):
     return compose_run_config([f"store={tmp_path}", "workers=2"])
+
+
+def test_long_arms_start_first_and_calibration_sets_are_made_side_by_side():
+    arms = {arm.name: arm for arm in compose_run_config(["experiment=baselines"]).arms}
+    longer = replace(arms["qvd w6a6"], n_videos=512)
+    naive, ptq4dm, qvd = (arms[f"{name} w8a8"] for name in ("naive", "ptq4dm", "qvd"))
+    second = arms["ptq4dm w6a6"]
+    assert in_order([128, naive, ptq4dm, second, qvd, 512, longer]) == [512, longer, 128, naive, ptq4dm, qvd, second]
 
 
 def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
