@@ -38,6 +38,18 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
     )
 
 
+def metric_column(key: str) -> tuple[Column, Callable[[ArmMetrics], Cell]]:
+    """A numeric column of the table and what fills it.
+
+    Raises:
+        ValueError: there is none with this key.
+    """
+    numeric = {column.key: (column, fill) for column, fill in _COLUMNS if column.numeric}
+    if key not in numeric:
+        raise ValueError(f"metric {key}: allowed are {', '.join(numeric)}")
+    return numeric[key]
+
+
 def published_table(embedded: bool = True) -> Table:
     """The published values; `embedded` says that they stand beside results of the embedded tiny model."""
     ours = "different model and protocol: not comparable with tiny" if embedded else "compare protocols before numbers"
