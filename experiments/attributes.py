@@ -59,14 +59,16 @@ class Attributes:
     shuffled_fvd: float
 
     def table(self, title: str) -> Table:
-        """The accuracy, with the FVD as a note below."""
+        """The accuracy, with the FVD below."""
         columns = [Column("clips", "clips", numeric=False), *(Column(name, name, decimals=3) for name in ATTRIBUTES)]
         rows = [[Cell(clips), *map(Cell, shares.values())] for clips, shares in self.accuracy.items()]
-        note = (
-            f"FVD of {len(self.samples)} FP samples to {HELD_OUT_CLIPS} held-out real clips: {self.fvd:.3f}; with the "
-            f"frames of each sample shuffled: {self.shuffled_fvd:.3f} (ratio {self.fvd / self.shuffled_fvd:.3f})"
-        )
-        return Table(title, columns, rows, [note])
+        ratio = self.fvd / self.shuffled_fvd
+        notes = [
+            "Share of clips whose attribute the embedded classifier reads as prompted.",
+            f"FVD (that classifier's features) of {len(self.samples)} FP samples to {HELD_OUT_CLIPS} held-out real "
+            f"clips: {self.fvd:.1f}; with each sample's frames shuffled: {self.shuffled_fvd:.1f} (ratio {ratio:.3f}).",
+        ]
+        return Table(title, columns, rows, notes)
 
 
 def measure(config: RunConfig) -> Attributes:
@@ -100,8 +102,8 @@ def shuffle_frames(videos: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def command_line_config(words: list[str]) -> RunConfig:
-    """The config of a command line's overrides, with as many samples as there are held-out clips."""
-    return compose_run_config([f"n_videos={HELD_OUT_CLIPS}", *words])
+    """The config of a command line's overrides: of the FP model, with as many samples as there are held-out clips."""
+    return compose_run_config([f"n_videos={HELD_OUT_CLIPS}", "quantizer=fp", *words])
 
 
 def main() -> None:

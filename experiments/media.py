@@ -13,6 +13,8 @@ from experiments.result import drawable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from experiments.result import ArmResult
 
 FPS = 8
@@ -21,6 +23,7 @@ _GRID_FRAMES = 4
 _GRID_PROMPTS_PER_ROW = 3
 _GRID_FRAME_SIDE = 96
 _ANIMATION_FRAME_SIDE = 128
+_CAPTION_WIDTH = 156
 _MAX_ARMS = 8
 
 _GAP = 6
@@ -83,11 +86,29 @@ def grid_image(arms: list[ArmResult], count: int = 6) -> Image.Image:
     return _tile(blocks, columns, gap=4 * _GAP, margin=2 * _GAP)
 
 
+def frames_image(videos: torch.Tensor, prompts: list[str]) -> Image.Image:
+    """A row per prompt: the caption, then every frame.
+
+    Args:
+        videos: uint8 (N, T, 3, H, W), one for each prompt.
+    """
+    rows = [_upscaled(video, _GRID_FRAME_SIDE) for video in videos]
+    (width, height), count = rows[0][0].size, len(rows[0])
+    size = (_CAPTION_WIDTH + count * (width + 2) + 2 * _GAP, len(rows) * (height + _GAP) + _GAP)
+    out = Image.new("RGB", size, _BACKGROUND)
+    for row, (frames, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        y = _GAP + row * (height + _GAP)
+        _write(ImageDraw.Draw(out), (_GAP, y), _wrap(prompt, _CAPTION_WIDTH - 2 * _GAP), _INK)
+        for t, frame in enumerate(frames):
+            out.paste(frame, (_GAP + _CAPTION_WIDTH + t * (width + 2), y))
+    return out
+
+
 def animation_frames(arms: list[ArmResult], count: int = 6) -> list[Image.Image]:
     """Frame t of every arm and prompt: a column per prompt, a row per arm, FP first."""
     arms = _pictured(arms)
     count = min([count, *(len(arm.prompts) for arm in arms)])
-    clips = [[_upscaled(arm, index, _ANIMATION_FRAME_SIDE) for index in range(count)] for arm in arms]
+    clips = [[_upscaled(arm.videos[index], _ANIMATION_FRAME_SIDE) for index in range(count)] for arm in arms]
     side = clips[0][0][0].width
     captions = [_wrap(prompt, side) for prompt in arms[0].prompts[:count]]
     tallest = max(len(lines) for lines in captions)
@@ -121,7 +142,7 @@ def _pictured(arms: list[ArmResult]) -> list[ArmResult]:
 
 
 def _grid_block(arms: list[ArmResult], index: int) -> Image.Image:
-    rows = [_upscaled(arm, index, _GRID_FRAME_SIDE) for arm in arms]
+    rows = [_upscaled(arm.videos[index], _GRID_FRAME_SIDE) for arm in arms]
     shown = np.linspace(0, len(rows[0]) - 1, min(_GRID_FRAMES, len(rows[0]))).round().astype(int)
     width, height = rows[0][0].size
     top, left = _LINE_HEIGHT + _GAP, _label_width(arms)
@@ -138,10 +159,9 @@ def _grid_block(arms: list[ArmResult], index: int) -> Image.Image:
     return block
 
 
-def _upscaled(arm: ArmResult, index: int, target: int) -> list[Image.Image]:
+def _upscaled(video: torch.Tensor, target: int) -> list[Image.Image]:
     """The frames of one video, scaled by a whole factor towards `target` pixels; bigger frames are reduced to it."""
-    video = arm.videos[index].permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    frames = [Image.fromarray(frame) for frame in video]
+    frames = [Image.fromarray(frame) for frame in video.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
     width, height = frames[0].size
     factor = max(1, round(target / max(width, height)))
     if max(width, height) <= target:

@@ -6,21 +6,19 @@ on clips. Text is encoded by the frozen text encoder of tiny_modelscope.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from experiments.training.card import write_card
-from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, draw_timesteps
+from experiments.training.card import ship
+from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, denoising_loss
 from experiments.training.latents import LatentBank, latent_bank
 from experiments.training.loop import TrainingConfig, fit
+from experiments.training.options import DenoiserOptions
 from qvd.quant.attention import explicit_attention_
 
 BASE = Path("qvd/models/weights/tiny_modelscope")
@@ -33,11 +31,19 @@ WIDTHS = (32, 64)
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Steps and batch of one of the two trainings; a batch is of frames, then of clips."""
+class AnimateDiffOptions(DenoiserOptions):
+    """Options of the two trainings, whose batches are of frames and of clips.
 
-    steps: int
-    batch: int
+    Attributes:
+        base: folder of the pipeline with the autoencoder and the text encoder.
+    """
+
+    image_steps: int = 4000
+    image_batch: int = 64
+    motion_steps: int = 3000
+    motion_batch: int = 16
+    base: Path = BASE
+    output: Path = OUTPUT
 
 
 def build_image_unet() -> UNet2DConditionModel:
@@ -85,64 +91,44 @@ class Prompts:
         return self.embeddings[torch.where(empty, 0, self.rows[index])]
 
 
-def denoising_loss(
-    clean: Tensor, predict: Callable[[Tensor, Tensor], Tensor], high_noise_share: float, generator: torch.Generator
-) -> Tensor:
-    """The v-prediction loss of `predict(noisy, timesteps)`."""
-    scheduler = build_scheduler()
-    noise = torch.randn(clean.shape, generator=generator)
-    timesteps = draw_timesteps(len(clean), scheduler.config.num_train_timesteps, high_noise_share, generator)
-    predicted = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
-    return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
-
-
-def train_image_unet(
-    schedule: Schedule, bank: LatentBank, prompts: Prompts, work_dir: Path, seed: int, high_noise_share: float
-) -> UNet2DConditionModel:
+def train_image_unet(options: AnimateDiffOptions, bank: LatentBank, prompts: Prompts) -> UNet2DConditionModel:
     """The EMA weights of the image UNet."""
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     unet = build_image_unet().eval()
     explicit_attention_(unet)
 
     def loss_function(generator: torch.Generator, step: int) -> Tensor:
-        index = bank.draw(schedule.batch, generator)
-        frame = torch.randint(bank.latents.shape[2], (schedule.batch,), generator=generator)
+        index = bank.draw(options.image_batch, generator)
+        frame = torch.randint(bank.latents.shape[2], (len(index),), generator=generator)
         text = prompts.draw(index, generator)
-        return denoising_loss(
-            bank.latents[index, :, frame], lambda x, t: unet(x, t, text).sample, high_noise_share, generator
-        )
+        clean = bank.latents[index, :, frame]
+        return denoising_loss(clean, lambda x, t: unet(x, t, text).sample, options.high_noise_share, generator)
 
-    config = TrainingConfig(steps=schedule.steps, learning_rate=2e-3, warmup=200, ema_decay=0.998, seed=seed)
-    return fit(unet, loss_function, config, work_dir / "animatediff_image.pt").eval()
+    config = TrainingConfig(options.image_steps, learning_rate=2e-3, warmup=200, ema_decay=0.998, seed=options.seed)
+    return fit(unet, loss_function, config, options.work_dir / "animatediff_image.pt").eval()
 
 
 def train_motion_modules(
-    image_unet: UNet2DConditionModel,
-    schedule: Schedule,
-    bank: LatentBank,
-    prompts: Prompts,
-    work_dir: Path,
-    seed: int,
-    high_noise_share: float,
+    image_unet: UNet2DConditionModel, options: AnimateDiffOptions, bank: LatentBank, prompts: Prompts
 ) -> UNetMotionModel:
     """The image UNet with trained (EMA) motion modules; its own weights are unchanged."""
-    torch.manual_seed(seed + 1)
+    torch.manual_seed(options.seed + 1)
     unet = UNetMotionModel.from_unet2d(image_unet, build_motion_adapter()).eval()
     unet.freeze_unet2d_params()
     explicit_attention_(unet)
 
     def loss_function(generator: torch.Generator, step: int) -> Tensor:
-        index = bank.draw(schedule.batch, generator)
+        index = bank.draw(options.motion_batch, generator)
         clean = bank.latents[index]
         text = prompts.draw(index, generator).repeat_interleave(clean.shape[2], dim=0)
-        return denoising_loss(clean, lambda x, t: unet(x, t, text).sample, high_noise_share, generator)
+        return denoising_loss(clean, lambda x, t: unet(x, t, text).sample, options.high_noise_share, generator)
 
-    config = TrainingConfig(steps=schedule.steps, learning_rate=2e-3, warmup=200, ema_decay=0.998, seed=seed)
-    return fit(unet, loss_function, config, work_dir / "animatediff_motion.pt").eval()
+    config = TrainingConfig(options.motion_steps, learning_rate=2e-3, warmup=200, ema_decay=0.998, seed=options.seed)
+    return fit(unet, loss_function, config, options.work_dir / "animatediff_motion.pt").eval()
 
 
 def save(unet: UNetMotionModel, base: Path, output: Path, facts: dict[str, str]) -> None:
-    """Save the pipeline in fp16 safetensors in the hub's layout, with README.md as its card."""
+    """Ship the trained UNet with the autoencoder and the text encoder at `base`."""
     pipeline = AnimateDiffPipeline(
         vae=AutoencoderKL.from_pretrained(base / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(base / "text_encoder"),
@@ -151,41 +137,24 @@ def save(unet: UNetMotionModel, base: Path, output: Path, facts: dict[str, str])
         motion_adapter=None,
         scheduler=build_scheduler(),
     )
-    parts = (pipeline.vae, pipeline.text_encoder, pipeline.unet)
-    parameters = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
-    pipeline.to(dtype=torch.float16).save_pretrained(output, safe_serialization=True)
-    write_card(output, output.name, PURPOSE.format(parameters=parameters), facts)
+    ship(pipeline, output, PURPOSE, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image-steps", type=int, default=4000)
-    parser.add_argument("--image-batch", type=int, default=64)
-    parser.add_argument("--motion-steps", type=int, default=3000)
-    parser.add_argument("--motion-batch", type=int, default=16)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--high-noise-share", type=float, default=0.5)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    parser.add_argument("--base", type=Path, default=BASE, help="pipeline with the autoencoder and text encoder")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    a = parser.parse_args()
-    bank = latent_bank(a.clips, a.work_dir, a.base / "vae")
-    prompts = Prompts(a.base, bank.captions)
-    image, motion = Schedule(a.image_steps, a.image_batch), Schedule(a.motion_steps, a.motion_batch)
-    image_unet = train_image_unet(image, bank, prompts, a.work_dir, a.seed, a.high_noise_share)
-    unet = train_motion_modules(image_unet, motion, bank, prompts, a.work_dir, a.seed, a.high_noise_share)
+    options = AnimateDiffOptions.from_command_line(__doc__)
+    bank = latent_bank(options.clips, options.work_dir, options.base / "vae")
+    prompts = Prompts(options.base, bank.captions)
+    unet = train_motion_modules(train_image_unet(options, bank, prompts), options, bank, prompts)
     facts = {
         "classes": "AnimateDiffPipeline: AutoencoderKL, CLIPTextModel, UNetMotionModel, DDIMScheduler",
-        "data": f"`qvd.data.shapes`, split `train`, the first {a.clips} clips of 8 frames of 32×32 pixels",
+        "data": f"`qvd.data.shapes`, split `train`, the first {options.clips} clips of 8 frames of 32×32 pixels",
         "autoencoder, text encoder": "those of tiny_modelscope, frozen",
-        "training": f"{image.steps} steps of {image.batch} frames, then {motion.steps} steps of {motion.batch} clips: "
-        f"`python -m experiments.training.animatediff --image-steps {image.steps} --image-batch {image.batch} "
-        f"--motion-steps {motion.steps} --motion-batch {motion.batch} --clips {a.clips}`",
+        "training": f"{options.image_steps} steps of {options.image_batch} frames, then {options.motion_steps} steps "
+        f"of {options.motion_batch} clips",
         "objective": "v-prediction, zero terminal SNR, 12 % empty prompts, EMA 0.998",
-        "seed": str(a.seed),
+        **options.facts("animatediff", "animatediff_image.pt", "animatediff_motion.pt"),
     }
-    save(unet, a.base, a.output, facts)
+    save(unet, options.base, options.output, facts)
 
 
 if __name__ == "__main__":

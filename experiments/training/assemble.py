@@ -9,8 +9,9 @@ import torch
 from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from experiments.training.card import write_card
+from experiments.training.card import ship
 from experiments.training.denoiser import build_scheduler
+from experiments.training.loop import training_time
 
 OUTPUT = Path("qvd/models/weights/tiny_modelscope")
 PURPOSE = """A text-to-video latent diffusion model of {parameters:.2f} M parameters, trained by this project on its
@@ -33,9 +34,6 @@ def assemble(work_dir: Path, output: Path, history: str) -> None:
         unet=UNet3DConditionModel.from_pretrained(work_dir / "unet"),
         scheduler=build_scheduler(),
     )
-    parts = (pipeline.vae, pipeline.text_encoder, pipeline.unet)
-    parameters = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
-    pipeline.to(dtype=torch.float16).save_pretrained(output, safe_serialization=True)
     vae_steps = _steps(work_dir / "autoencoder.pt")
     facts = {
         "classes": "TextToVideoSDPipeline: AutoencoderKL, CLIPTextModel, UNet3DConditionModel, DDIMScheduler",
@@ -43,10 +41,11 @@ def assemble(work_dir: Path, output: Path, history: str) -> None:
         "autoencoder": f"{vae_steps} steps: `python -m experiments.training.autoencoder --steps {vae_steps}`",
         "denoiser, text encoder": history,
         "objective": "v-prediction, zero terminal SNR, 12 % empty prompts, EMA 0.998",
+        "training time": training_time(work_dir / "autoencoder.pt", work_dir / "denoiser.pt"),
         "seed": "0",
         "made by": "`python -m experiments.training.assemble`",
     }
-    write_card(output, "tiny_modelscope", PURPOSE.format(parameters=parameters), facts)
+    ship(pipeline, output, PURPOSE, facts)
 
 
 def _steps(checkpoint: Path) -> int:

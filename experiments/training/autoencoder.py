@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
 
 from experiments.training.data import ClipBank, to_model_range
 from experiments.training.loop import TrainingConfig, fit
+from experiments.training.options import TrainingOptions
 
 FRAMES_PER_BATCH = 24
+
+
+@dataclass(frozen=True)
+class AutoencoderOptions(TrainingOptions):
+    """Options of this training; fewer clips do, since every frame of theirs is an image."""
+
+    steps: int = 3000
+    clips: int = 4000
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -27,11 +35,11 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
-def train(steps: int, clips: int, work_dir: Path, seed: int) -> AutoencoderKL:
+def train(options: AutoencoderOptions) -> AutoencoderKL:
     """The trained autoencoder, with `scaling_factor` set so that latents have unit deviation."""
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     model = build_autoencoder()
-    frames = ClipBank(clips).frames.flatten(0, 1)
+    frames = ClipBank(options.clips).frames.flatten(0, 1)
 
     def loss_function(generator: torch.Generator, step: int) -> torch.Tensor:
         index = torch.randint(len(frames), (FRAMES_PER_BATCH,), generator=generator)
@@ -41,8 +49,8 @@ def train(steps: int, clips: int, work_dir: Path, seed: int) -> AutoencoderKL:
         error = decoded - images
         return error.abs().mean() + 2 * error.square().mean() + 1e-5 * posterior.kl().mean()
 
-    config = TrainingConfig(steps=steps, learning_rate=2e-3, seed=seed)
-    trained = fit(model, loss_function, config, work_dir / "autoencoder.pt")
+    config = TrainingConfig(steps=options.steps, learning_rate=2e-3, seed=options.seed)
+    trained = fit(model, loss_function, config, options.work_dir / "autoencoder.pt")
     trained.register_to_config(scaling_factor=_unit_deviation_factor(trained, frames))
     return trained.eval()
 
@@ -54,14 +62,8 @@ def _unit_deviation_factor(model: AutoencoderKL, frames: torch.Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--clips", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    arguments = parser.parse_args()
-    model = train(arguments.steps, arguments.clips, arguments.work_dir, arguments.seed)
-    model.save_pretrained(arguments.work_dir / "vae")
+    options = AutoencoderOptions.from_command_line(__doc__)
+    train(options).save_pretrained(options.work_dir / "vae")
 
 
 if __name__ == "__main__":

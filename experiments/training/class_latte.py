@@ -6,18 +6,18 @@ attribute value, so that 280 classes share what they have in common, and stored 
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from experiments.training.card import write_card
-from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, draw_timesteps
-from experiments.training.latents import VAE, latent_bank
+from experiments.training.card import ship
+from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, denoising_loss
+from experiments.training.latents import latent_bank
+from experiments.training.latte import LatteOptions
 from experiments.training.loop import TrainingConfig, fit
 from qvd.data.shapes import ATTRIBUTES
 from qvd.models.latte_network import ClassLatte
@@ -28,10 +28,17 @@ OUTPUT = Path("qvd/models/weights/tiny_latte_cc")
 PURPOSE = """A class-conditional video diffusion transformer of {parameters:.2f} M parameters, trained by this project
 on its procedural dataset `shapes`. It has the released class-conditional Latte's layers and parameter names at a size
 that runs on a laptop; it is a test bed for quantization and says nothing about Latte's own quality. A class is a
-combination of colour, shape and motion. The channels of the learned sigma exist but were not trained: it is sampled
-with DDIM."""
+combination of colour, shape and motion; the background is left to the model. The channels of the learned sigma exist
+but were not trained: it is sampled with DDIM."""
 VALUES = [len(values) for values in ATTRIBUTES.values()]
 NUM_CLASSES = VALUES[0] * VALUES[1] * VALUES[2]
+
+
+@dataclass(frozen=True)
+class ClassLatteOptions(LatteOptions):
+    """Those of the text-to-video Latte."""
+
+    output: Path = OUTPUT
 
 
 class SumOfAttributes(nn.Module):
@@ -62,76 +69,47 @@ def build_network() -> ClassLatte:
     return network
 
 
-def train(
-    steps: int, clips: int, work_dir: Path, seed: int, high_noise_share: float, batch: int = 32, vae: Path = VAE
-) -> ClassLatte:
+def train(options: ClassLatteOptions) -> ClassLatte:
     """The EMA weights of the denoiser."""
-    torch.manual_seed(seed)
-    bank = latent_bank(clips, work_dir, vae)
+    torch.manual_seed(options.seed)
+    bank = latent_bank(options.clips, options.work_dir, options.vae)
     targets = class_labels(bank.labels)
-    scheduler = build_scheduler()
     network = build_network()
     table = network.y_embedder.embedding_table
     parametrize.register_parametrization(table, "weight", SumOfAttributes(), unsafe=True)
     explicit_attention_(network)
 
     def loss_function(generator: torch.Generator, step: int) -> Tensor:
-        index = bank.draw(batch, generator)
-        clean = bank.latents[index].transpose(1, 2)
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = draw_timesteps(batch, scheduler.config.num_train_timesteps, high_noise_share, generator)
-        null = torch.rand(batch, generator=generator) < UNCONDITIONAL_SHARE
-        classes = torch.where(null, NUM_CLASSES, targets[index])
-        with torch.autocast("cpu", torch.bfloat16):
-            output = network(scheduler.add_noise(clean, noise, timesteps), timesteps, classes).sample
-        predicted = output[:, :, : clean.shape[2]].float()
-        return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
+        index = bank.draw(options.batch, generator)
 
-    config = TrainingConfig(steps=steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=seed)
-    trained = fit(network, loss_function, config, work_dir / "class_latte.pt")
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            null = torch.rand(len(index), generator=generator) < UNCONDITIONAL_SHARE
+            with torch.autocast("cpu", torch.bfloat16):
+                output = network(noisy, timesteps, torch.where(null, NUM_CLASSES, targets[index])).sample
+            return output[:, :, : noisy.shape[2]].float()
+
+        return denoising_loss(bank.latents[index].transpose(1, 2), predict, options.high_noise_share, generator)
+
+    config = TrainingConfig(options.steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=options.seed)
+    trained = fit(network, loss_function, config, options.work_dir / "class_latte.pt")
     parametrize.remove_parametrizations(trained.y_embedder.embedding_table, "weight")
     return trained.eval()
 
 
 def save(network: ClassLatte, vae: Path, output: Path, facts: dict[str, str]) -> None:
-    """Write a folder in the hub's layout, weights in fp16 safetensors, with README.md as its card."""
-    pipeline = ClassLattePipeline(AutoencoderKL.from_pretrained(vae), network, build_scheduler())
-    parts = (pipeline.transformer, pipeline.vae)
-    parameters = sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
-    pipeline.to(dtype=torch.float16).save_pretrained(output, safe_serialization=True)
-    write_card(output, output.name, PURPOSE.format(parameters=parameters), facts)
+    """Ship the trained network with the autoencoder at `vae`."""
+    ship(ClassLattePipeline(AutoencoderKL.from_pretrained(vae), network, build_scheduler()), output, PURPOSE, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--high-noise-share", type=float, default=0.5)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    parser.add_argument("--vae", type=Path, default=VAE)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    arguments = parser.parse_args()
-    network = train(
-        arguments.steps,
-        arguments.clips,
-        arguments.work_dir,
-        arguments.seed,
-        arguments.high_noise_share,
-        arguments.batch,
-        arguments.vae,
-    )
+    options = ClassLatteOptions.from_command_line(__doc__)
+    network = train(options)
     facts = {
         "classes": "ClassLattePipeline: AutoencoderKL, ClassLatte, DDIMScheduler",
-        "data": f"`qvd.data.shapes`, split `train`, the first {arguments.clips} clips of 8 frames of 32×32 pixels",
-        "autoencoder": "that of tiny_modelscope",
-        "training": f"{arguments.steps} steps of {arguments.batch} clips: `python -m experiments.training.class_latte "
-        f"--steps {arguments.steps} --clips {arguments.clips} --batch {arguments.batch}`",
         "objective": "v-prediction, zero terminal SNR, 12 % null class, EMA 0.998, bfloat16 autocast",
-        "seed": str(arguments.seed),
+        **options.history("class_latte"),
     }
-    save(network, arguments.vae, arguments.output, facts)
+    save(network, options.vae, options.output, facts)
 
 
 if __name__ == "__main__":

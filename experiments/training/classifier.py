@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from experiments.training.card import write_card
 from experiments.training.data import ClipBank
 from experiments.training.loop import TrainingConfig, fit
+from experiments.training.options import TrainingOptions
 from metrics.extractors.shapes_classifier import WEIGHTS, ShapesClassifier, attribute_accuracy
 from qvd.data.shapes import ATTRIBUTES
 
@@ -21,11 +22,19 @@ HELD_OUT_CLIPS = 1024
 NOISE_LEVELS = 16.0  # standard deviation of the augmentation, in grey levels
 
 
-def train(steps: int, clips: int, work_dir: Path, seed: int) -> ShapesClassifier:
+@dataclass(frozen=True)
+class ClassifierOptions(TrainingOptions):
+    """Options of this training."""
+
+    steps: int = 1500
+    output: Path = WEIGHTS
+
+
+def train(options: ClassifierOptions) -> ShapesClassifier:
     """The EMA weights of the classifier."""
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     model = ShapesClassifier({name: list(values) for name, values in ATTRIBUTES.items()})
-    bank = ClipBank(clips)
+    bank = ClipBank(options.clips)
 
     def loss_function(generator: torch.Generator, step: int) -> torch.Tensor:
         index = bank.draw(CLIPS_PER_BATCH, generator)
@@ -37,29 +46,21 @@ def train(steps: int, clips: int, work_dir: Path, seed: int) -> ShapesClassifier
         losses = [F.cross_entropy(logits[name], target) for name, target in zip(ATTRIBUTES, targets, strict=True)]
         return torch.stack(losses).sum()
 
-    config = TrainingConfig(steps=steps, learning_rate=1e-3, seed=seed)
-    return fit(model, loss_function, config, work_dir / "classifier.pt").eval()
+    config = TrainingConfig(steps=options.steps, learning_rate=1e-3, seed=options.seed)
+    return fit(model, loss_function, config, options.work_dir / "classifier.pt").eval()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    parser.add_argument("--output", type=Path, default=WEIGHTS)
-    arguments = parser.parse_args()
-    model = train(arguments.steps, arguments.clips, arguments.work_dir, arguments.seed)
-    model.save(arguments.output)
+    options = ClassifierOptions.from_command_line(__doc__)
+    train(options).save(options.output)
     facts = {
-        "data": f"`qvd.data.shapes`, split `train`, the first {arguments.clips} clips, with pixel noise",
-        "training": f"`python -m experiments.training.classifier --steps {arguments.steps} --clips {arguments.clips}`",
-        "seed": str(arguments.seed),
+        "data": f"`qvd.data.shapes`, split `train`, the first {options.clips} clips, with pixel noise",
+        **options.facts("classifier", "classifier.pt"),
     }
-    write_card(arguments.output, "shapes_classifier", PURPOSE, facts)
+    write_card(options.output, "shapes_classifier", PURPOSE, facts)
     held_out = ClipBank(HELD_OUT_CLIPS, split="evaluation")
     labels = dict(zip(ATTRIBUTES, held_out.labels.unbind(1), strict=True))
-    accuracy = attribute_accuracy(ShapesClassifier.load(arguments.output), held_out.frames, labels)
+    accuracy = attribute_accuracy(ShapesClassifier.load(options.output), held_out.frames, labels)
     print("held-out accuracy:", ", ".join(f"{name} {value:.4f}" for name, value in accuracy.items()))
 
 

@@ -5,7 +5,7 @@ A single frame does not show motion, so captions that differ only in motion coun
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from experiments.training.card import write_card
 from experiments.training.data import ClipBank
 from experiments.training.loop import TrainingConfig, fit
+from experiments.training.options import TrainingOptions
 from qvd.data.shapes import MOTIONS, all_captions
 from qvd.models.tokenizer import MAX_LENGTH, build_caption_tokenizer
 
@@ -22,6 +23,14 @@ PURPOSE = """A CLIPModel of 0.26 M parameters for CLIPSIM on `shapes`: it knows 
 FRAMES_PER_BATCH = 48
 WIDTH = 64
 MEAN = STD = [0.5, 0.5, 0.5]
+
+
+@dataclass(frozen=True)
+class ClipOptions(TrainingOptions):
+    """Options of this training."""
+
+    steps: int = 3000
+    output: Path = Path("metrics/extractors/weights/shapes_clip")
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -46,12 +55,12 @@ def still_caption(caption: str) -> str:
     return caption
 
 
-def train(steps: int, clips: int, work_dir: Path, seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
+def train(options: ClipOptions) -> tuple[CLIPModel, CLIPTokenizer]:
     """The EMA weights of the model and the tokenizer."""
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     tokenizer = build_caption_tokenizer(all_captions())
     model = build_clip(tokenizer)
-    bank = ClipBank(clips)
+    bank = ClipBank(options.clips)
     tokens = tokenizer(bank.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     stills = [still_caption(caption) for caption in bank.captions]
     still_ids = {caption: number for number, caption in enumerate(sorted(set(stills)))}
@@ -67,29 +76,22 @@ def train(steps: int, clips: int, work_dir: Path, seed: int) -> tuple[CLIPModel,
         targets = positives / positives.sum(1, keepdim=True)
         return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
-    config = TrainingConfig(steps=steps, learning_rate=1e-3, seed=seed)
-    return fit(model, loss_function, config, work_dir / "clip.pt").eval(), tokenizer
+    config = TrainingConfig(steps=options.steps, learning_rate=1e-3, seed=options.seed)
+    return fit(model, loss_function, config, options.work_dir / "clip.pt").eval(), tokenizer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    parser.add_argument("--output", type=Path, default=Path("metrics/extractors/weights/shapes_clip"))
-    arguments = parser.parse_args()
-    model, tokenizer = train(arguments.steps, arguments.clips, arguments.work_dir, arguments.seed)
-    model.half().save_pretrained(arguments.output)
-    tokenizer.save_pretrained(arguments.output)
+    options = ClipOptions.from_command_line(__doc__)
+    model, tokenizer = train(options)
+    model.half().save_pretrained(options.output)
+    tokenizer.save_pretrained(options.output)
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32, image_mean=MEAN, image_std=STD)
-    processor.save_pretrained(arguments.output)
+    processor.save_pretrained(options.output)
     facts = {
-        "data": f"`qvd.data.shapes`, split `train`, single frames of the first {arguments.clips} clips and captions",
-        "training": f"`python -m experiments.training.clip --steps {arguments.steps} --clips {arguments.clips}`",
-        "seed": str(arguments.seed),
+        "data": f"`qvd.data.shapes`, split `train`, single frames of the first {options.clips} clips and captions",
+        **options.facts("clip", "clip.pt"),
     }
-    write_card(arguments.output, "shapes_clip", PURPOSE, facts)
+    write_card(options.output, "shapes_clip", PURPOSE, facts)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,33 @@ CLIP text encoder are trained together (v-prediction, zero terminal SNR) on late
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from experiments.training.data import ClipBank, to_model_range
 from experiments.training.loop import TrainingConfig, fit, is_main_process, join_processes
+from experiments.training.options import DenoiserOptions
 from qvd.data.shapes import all_captions
 from qvd.models.tokenizer import MAX_LENGTH, build_caption_tokenizer
 
 TEXT_WIDTH = 64
 CLIPS_PER_BATCH = 8
 UNCONDITIONAL_SHARE = 0.12
+
+
+@dataclass(frozen=True)
+class ModelScopeOptions(DenoiserOptions):
+    """Options of this training; `init_from`: folder with the unet and text_encoder to start from, if any."""
+
+    steps: int = 8000
+    init_from: str = ""
 
 
 def build_unet() -> UNet3DConditionModel:
@@ -73,7 +83,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def encode_latents(vae: AutoencoderKL, frames: torch.Tensor, batch: int = 32) -> torch.Tensor:
+def encode_latents(vae: AutoencoderKL, frames: Tensor, batch: int = 32) -> Tensor:
     """uint8 (N, T, 3, H, W) → scaled latents float (N, 4, T, H/4, W/4)."""
     latents = []
     for chunk in frames.split(batch):
@@ -82,7 +92,7 @@ def encode_latents(vae: AutoencoderKL, frames: torch.Tensor, batch: int = 32) ->
     return torch.cat(latents) * vae.config.scaling_factor
 
 
-def draw_timesteps(count: int, total: int, high_noise_share: float, generator: torch.Generator) -> torch.Tensor:
+def draw_timesteps(count: int, total: int, high_noise_share: float, generator: torch.Generator) -> Tensor:
     """Uniform timesteps, of which a share is drawn from the noisiest 30 % instead.
 
     Motion has to be read from the caption while nothing is visible yet; uniform timesteps teach it last.
@@ -91,61 +101,56 @@ def draw_timesteps(count: int, total: int, high_noise_share: float, generator: t
     return (lowest + torch.rand(count, generator=generator) * (total - lowest)).long()
 
 
-def train(
-    steps: int, clips: int, work_dir: Path, seed: int, high_noise_share: float, init_from: Path | None = None
-) -> tuple[UNet3DConditionModel, CLIPTextModel, CLIPTokenizer]:
+def denoising_loss(
+    clean: Tensor, predict: Callable[[Tensor, Tensor], Tensor], high_noise_share: float, generator: torch.Generator
+) -> Tensor:
+    """The v-prediction loss of `predict(noisy, timesteps)`, which is called after noise and timesteps are drawn."""
+    scheduler = build_scheduler()
+    noise = torch.randn(clean.shape, generator=generator)
+    timesteps = draw_timesteps(len(clean), scheduler.config.num_train_timesteps, high_noise_share, generator)
+    predicted = predict(scheduler.add_noise(clean, noise, timesteps), timesteps)
+    return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
+
+
+def train(options: ModelScopeOptions) -> tuple[UNet3DConditionModel, CLIPTextModel, CLIPTokenizer]:
     """The EMA weights of the denoiser and of its text encoder, with the tokenizer they were trained on."""
-    torch.manual_seed(seed)
-    vae = AutoencoderKL.from_pretrained(work_dir / "vae").eval()
+    torch.manual_seed(options.seed)
+    vae = AutoencoderKL.from_pretrained(options.work_dir / "vae").eval()
     tokenizer = build_caption_tokenizer(all_captions())
-    bank = ClipBank(clips)
+    bank = ClipBank(options.clips)
     latents = encode_latents(vae, bank.frames)
     tokens = tokenizer(bank.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     empty = tokenizer("", padding="max_length", return_tensors="pt").input_ids[0]
-    scheduler = build_scheduler()
     # Eval mode: the data are procedural and endless, so UNet3D's dropout would only cost time.
     model = nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)}).eval()
-    if init_from is not None:
-        model["unet"] = UNet3DConditionModel.from_pretrained(init_from / "unet").eval()
-        model["text_encoder"] = CLIPTextModel.from_pretrained(init_from / "text_encoder", dtype=torch.float32).eval()
+    if options.init_from:
+        folder = Path(options.init_from)
+        model["unet"] = UNet3DConditionModel.from_pretrained(folder / "unet").eval()
+        model["text_encoder"] = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
 
-    def loss_function(generator: torch.Generator, step: int) -> torch.Tensor:
+    def loss_function(generator: torch.Generator, step: int) -> Tensor:
         index = bank.draw(CLIPS_PER_BATCH, generator)
-        clean = latents[index]
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = draw_timesteps(CLIPS_PER_BATCH, scheduler.config.num_train_timesteps, high_noise_share, generator)
-        unconditional = torch.rand(CLIPS_PER_BATCH, generator=generator) < UNCONDITIONAL_SHARE
-        text = model["text_encoder"](torch.where(unconditional[:, None], empty, tokens[index])).last_hidden_state
-        predicted = model["unet"](scheduler.add_noise(clean, noise, timesteps), timesteps, text).sample
-        return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
 
-    config = TrainingConfig(steps=steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=seed)
-    trained = fit(model, loss_function, config, work_dir / "denoiser.pt")
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            unconditional = torch.rand(len(index), generator=generator) < UNCONDITIONAL_SHARE
+            text = model["text_encoder"](torch.where(unconditional[:, None], empty, tokens[index])).last_hidden_state
+            return model["unet"](noisy, timesteps, text).sample
+
+        return denoising_loss(latents[index], predict, options.high_noise_share, generator)
+
+    config = TrainingConfig(options.steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=options.seed)
+    trained = fit(model, loss_function, config, options.work_dir / "denoiser.pt")
     return trained["unet"].eval(), trained["text_encoder"].eval(), tokenizer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--high-noise-share", type=float, default=0.5)
-    parser.add_argument("--init-from", type=Path, help="folder with the unet and text_encoder to start from")
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    arguments = parser.parse_args()
+    options = ModelScopeOptions.from_command_line(__doc__)
     join_processes()
-    unet, text_encoder, tokenizer = train(
-        arguments.steps,
-        arguments.clips,
-        arguments.work_dir,
-        arguments.seed,
-        arguments.high_noise_share,
-        arguments.init_from,
-    )
+    unet, text_encoder, tokenizer = train(options)
     if is_main_process():
-        unet.save_pretrained(arguments.work_dir / "unet")
-        text_encoder.save_pretrained(arguments.work_dir / "text_encoder")
-        tokenizer.save_pretrained(arguments.work_dir / "tokenizer")
+        unet.save_pretrained(options.work_dir / "unet")
+        text_encoder.save_pretrained(options.work_dir / "text_encoder")
+        tokenizer.save_pretrained(options.work_dir / "tokenizer")
 
 
 if __name__ == "__main__":

@@ -5,19 +5,19 @@ The transformer and its small T5 encoder are trained together (v-prediction, zer
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, LattePipeline, LatteTransformer3DModel
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from experiments.training.card import write_card
-from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, draw_timesteps
+from experiments.training.card import ship
+from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, denoising_loss
 from experiments.training.latents import VAE, latent_bank
 from experiments.training.loop import TrainingConfig, fit
+from experiments.training.options import DenoiserOptions
 from qvd.data.shapes import all_captions
 from qvd.models.latte import text_embeddings
 from qvd.quant.attention import explicit_attention_
@@ -29,6 +29,25 @@ bed for quantization and says nothing about Latte's own quality. The channels of
 trained: it is sampled with DDIM."""
 TEXT_WIDTH = 64
 MAX_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class LatteOptions(DenoiserOptions):
+    """Options of this training; `vae`: folder of the autoencoder."""
+
+    steps: int = 6000
+    batch: int = 32
+    vae: Path = VAE
+    output: Path = OUTPUT
+
+    def history(self, module: str) -> dict[str, str]:
+        """Rows of the card on the training, which left `<module>.pt`."""
+        return {
+            "data": f"`qvd.data.shapes`, split `train`, the first {self.clips} clips of 8 frames of 32×32 pixels",
+            "autoencoder": "that of tiny_modelscope",
+            "training": f"{self.steps} steps of {self.batch} clips",
+            **self.facts(module, f"{module}.pt"),
+        }
 
 
 def build_tokenizer() -> T5Tokenizer:
@@ -87,80 +106,51 @@ def initialise_(transformer: LatteTransformer3DModel) -> None:
     nn.init.zeros_(transformer.proj_out.bias)
 
 
-def train(
-    steps: int, clips: int, work_dir: Path, seed: int, high_noise_share: float, batch: int = 32, vae: Path = VAE
-) -> tuple[LatteTransformer3DModel, T5EncoderModel, T5Tokenizer]:
+def train(options: LatteOptions) -> tuple[LatteTransformer3DModel, T5EncoderModel, T5Tokenizer]:
     """The EMA weights of the transformer and of its text encoder, with the tokenizer they were trained on."""
-    torch.manual_seed(seed)
-    bank = latent_bank(clips, work_dir, vae)
+    torch.manual_seed(options.seed)
+    bank = latent_bank(options.clips, options.work_dir, options.vae)
     tokenizer = build_tokenizer()
-    scheduler = build_scheduler()
     model = nn.ModuleDict({"transformer": build_transformer(), "text_encoder": build_text_encoder(tokenizer)}).eval()
     initialise_(model["transformer"])
     explicit_attention_(model["transformer"])
 
-    def loss_function(generator: torch.Generator, step: int) -> torch.Tensor:
-        index = bank.draw(batch, generator)
-        clean = bank.latents[index]
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = draw_timesteps(batch, scheduler.config.num_train_timesteps, high_noise_share, generator)
-        empty = torch.rand(batch, generator=generator) < UNCONDITIONAL_SHARE
-        prompts = ["" if none else bank.captions[i] for none, i in zip(empty.tolist(), index.tolist(), strict=True)]
-        with torch.autocast("cpu", torch.bfloat16):
-            text = text_embeddings(tokenizer, model["text_encoder"], prompts)
-            output = model["transformer"](scheduler.add_noise(clean, noise, timesteps), timesteps, text).sample
-        predicted = output[:, : clean.shape[1]].float()
-        return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
+    def loss_function(generator: torch.Generator, step: int) -> Tensor:
+        index = bank.draw(options.batch, generator)
 
-    config = TrainingConfig(steps=steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=seed)
-    trained = fit(model, loss_function, config, work_dir / "latte.pt")
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            empty = torch.rand(len(index), generator=generator) < UNCONDITIONAL_SHARE
+            prompts = ["" if none else bank.captions[i] for none, i in zip(empty.tolist(), index.tolist(), strict=True)]
+            with torch.autocast("cpu", torch.bfloat16):
+                text = text_embeddings(tokenizer, model["text_encoder"], prompts)
+                output = model["transformer"](noisy, timesteps, text).sample
+            return output[:, : noisy.shape[1]].float()
+
+        return denoising_loss(bank.latents[index], predict, options.high_noise_share, generator)
+
+    config = TrainingConfig(options.steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=options.seed)
+    trained = fit(model, loss_function, config, options.work_dir / "latte.pt")
     return trained["transformer"].eval(), trained["text_encoder"].eval(), tokenizer
 
 
 def save(
     parts: tuple[LatteTransformer3DModel, T5EncoderModel, T5Tokenizer], vae: Path, output: Path, facts: dict[str, str]
 ) -> None:
-    """Save the pipeline in fp16 safetensors in the hub's layout, with README.md as its card."""
+    """Ship the trained parts with the autoencoder at `vae`."""
     transformer, text_encoder, tokenizer = parts
-    pipeline = LattePipeline(
-        tokenizer, text_encoder, AutoencoderKL.from_pretrained(vae), transformer, build_scheduler()
-    )
-    trained = (pipeline.transformer, pipeline.text_encoder, pipeline.vae)
-    parameters = sum(parameter.numel() for part in trained for parameter in part.parameters()) / 1e6
-    pipeline.to(dtype=torch.float16).save_pretrained(output, safe_serialization=True)
-    write_card(output, output.name, PURPOSE.format(parameters=parameters), facts)
+    autoencoder = AutoencoderKL.from_pretrained(vae)
+    ship(LattePipeline(tokenizer, text_encoder, autoencoder, transformer, build_scheduler()), output, PURPOSE, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--clips", type=int, default=12000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--high-noise-share", type=float, default=0.5)
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/training"))
-    parser.add_argument("--vae", type=Path, default=VAE)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    arguments = parser.parse_args()
-    parts = train(
-        arguments.steps,
-        arguments.clips,
-        arguments.work_dir,
-        arguments.seed,
-        arguments.high_noise_share,
-        arguments.batch,
-        arguments.vae,
-    )
+    options = LatteOptions.from_command_line(__doc__)
+    parts = train(options)
     facts = {
         "classes": "LattePipeline: AutoencoderKL, T5EncoderModel, LatteTransformer3DModel, DDIMScheduler",
-        "data": f"`qvd.data.shapes`, split `train`, the first {arguments.clips} clips of 8 frames of 32×32 pixels",
-        "autoencoder": "that of tiny_modelscope",
-        "training": f"{arguments.steps} steps of {arguments.batch} clips: `python -m experiments.training.latte "
-        f"--steps {arguments.steps} --clips {arguments.clips} --batch {arguments.batch}`",
         "objective": "v-prediction, zero terminal SNR, 12 % empty prompts, EMA 0.998, bfloat16 autocast",
-        "seed": str(arguments.seed),
+        **options.history("latte"),
     }
-    save(parts, arguments.vae, arguments.output, facts)
+    save(parts, options.vae, options.output, facts)
 
 
 if __name__ == "__main__":

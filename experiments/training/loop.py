@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -57,7 +59,7 @@ def fit(model: M, loss_function: LossFunction, config: TrainingConfig, checkpoin
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
     stateful = {"model": model, "ema": ema, "optimizer": optimizer, "schedule": schedule}
-    start = _restore(checkpoint, stateful)
+    start, earlier = _restore(checkpoint, stateful)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,8 +84,9 @@ def fit(model: M, loss_function: LossFunction, config: TrainingConfig, checkpoin
             running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
             progress.advance(task)
             if is_main_process() and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
-                _save(checkpoint, stateful, step + 1)
-                rate = (time.monotonic() - since) / (step + 1 - start)
+                seconds = time.monotonic() - since
+                _save(checkpoint, stateful, step + 1, earlier + seconds)
+                rate = seconds / (step + 1 - start)
                 progress.console.print(f"{checkpoint.stem} step {step + 1}: loss {running:.4f}, {rate:.2f} s/step")
     return cast(M, ema.module)
 
@@ -108,17 +111,25 @@ def is_main_process() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def _save(path: Path, stateful: dict, step: int) -> None:
+def training_time(*checkpoints: Path) -> str:
+    """Wall-clock time of the steps behind finished trainings, for a card; those of a resumed one are added up."""
+    seconds = sum(torch.load(path, weights_only=True).get("seconds", math.nan) for path in checkpoints)
+    return "not recorded" if math.isnan(seconds) else f"{timedelta(seconds=round(seconds))} (h:mm:ss)"
+
+
+def _save(path: Path, stateful: dict, step: int, seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save({"step": step, **{name: part.state_dict() for name, part in stateful.items()}}, partial)
+    states = {name: part.state_dict() for name, part in stateful.items()}
+    torch.save({"step": step, "seconds": seconds, **states}, partial)
     os.replace(partial, path)
 
 
-def _restore(path: Path, stateful: dict) -> int:
+def _restore(path: Path, stateful: dict) -> tuple[int, float]:
+    """Steps done and the seconds they took."""
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True)
     for name, part in stateful.items():
         part.load_state_dict(state[name])
-    return state["step"]
+    return state["step"], state.get("seconds", math.nan)  # an old checkpoint does not say

@@ -6,7 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.media import animation_frames, apng_bytes, grid_image, write_gif, write_grid, write_mp4
+from experiments.media import (
+    animation_frames,
+    apng_bytes,
+    frames_image,
+    grid_image,
+    write_gif,
+    write_grid,
+    write_mp4,
+)
 from experiments.result import drawable
 
 
@@ -19,6 +27,16 @@ def test_pixels_are_shown_as_they_are(arms):
     colours = {tuple(pixel) for pixel in np.asarray(grid_image(arms, count=1)).reshape(-1, 3)}
     drawn = arms[1].videos[0, 0].permute(1, 2, 0).reshape(-1, 3).numpy()
     assert {tuple(pixel) for pixel in drawn} <= colours
+
+
+def test_a_row_per_prompt_and_a_column_per_frame():
+    videos = torch.zeros(2, 8, 3, 32, 32, dtype=torch.uint8)
+    videos[:, :, 0], videos[:, :, 2] = torch.arange(16, dtype=torch.uint8).view(2, 8, 1, 1), 255
+    image = np.asarray(frames_image(videos, ["a red circle moving left on a plain background"] * 2))
+    places = np.array([np.argwhere((image == (value, 0, 255)).all(-1)).mean(0) for value in range(16)]).reshape(2, 8, 2)
+    rows, columns = places[..., 0], places[..., 1]
+    assert (rows == rows[:, :1]).all() and rows[1, 0] - rows[0, 0] > 96, "a row is as high as a frame and more"
+    assert (columns == columns[:1]).all() and (np.diff(columns[0]) > 96).all()
 
 
 def test_count_is_limited_by_the_videos(arms):

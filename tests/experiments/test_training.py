@@ -1,12 +1,15 @@
 """The training loop, and that each embedded model's training starts, on a handful of steps."""
 
+import shlex
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from experiments.training import autoencoder, classifier, clip, denoiser
 from experiments.training.data import ClipBank, to_model_range
-from experiments.training.loop import TrainingConfig, fit
+from experiments.training.loop import TrainingConfig, fit, training_time
 from qvd.data.shapes import Shapes
 
 
@@ -45,6 +48,51 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path):
     assert torch.equal(resumed, expected)
 
 
+def test_the_time_of_a_resumed_training_is_added_up(tmp_path, monkeypatch):
+    """At three seconds a step; those after the last checkpoint are done again and count once."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def timed(loss_function):
+        def loss(generator, step):
+            nonlocal now
+            now += 3
+            return loss_function(generator, step)
+
+        return loss
+
+    model, checkpoint = linear(), tmp_path / "cut.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, timed(regression(model, stop_at=37)), CONFIG, checkpoint)
+    assert training_time(checkpoint) == "0:01:30 (h:mm:ss)"
+    fit(model, timed(regression(model)), CONFIG, checkpoint)
+    assert training_time(checkpoint) == "0:03:00 (h:mm:ss)"
+
+
+def test_an_old_checkpoint_has_no_time_and_goes_on(tmp_path):
+    model, checkpoint = linear(), tmp_path / "old.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, regression(model, stop_at=37), CONFIG, checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    del state["seconds"]
+    torch.save(state, checkpoint)
+    fit(model, regression(model), CONFIG, checkpoint)
+    assert torch.load(checkpoint, weights_only=True)["step"] == CONFIG.steps
+    assert training_time(checkpoint) == "not recorded"
+
+
+def test_options_are_the_command_line_and_the_card_repeats_them(monkeypatch, tmp_path):
+    words = ["--steps", "7", "--high-noise-share", "0.25", "--work-dir", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["denoiser", *words])
+    options = denoiser.ModelScopeOptions.from_command_line("…")
+    assert options == denoiser.ModelScopeOptions(steps=7, high_noise_share=0.25, work_dir=tmp_path)
+    torch.save({"seconds": 3725.4}, tmp_path / "a.pt")
+    facts = options.facts("denoiser", "a.pt")
+    assert facts["training time"] == "1:02:05 (h:mm:ss)"
+    monkeypatch.setattr("sys.argv", shlex.split(facts["command"].strip("`"))[2:])
+    assert replace(denoiser.ModelScopeOptions.from_command_line("…"), work_dir=tmp_path) == options
+
+
 def test_a_bank_holds_the_training_split():
     bank = ClipBank(3)
     assert bank.captions == [Shapes(split="train").prompt(i, "train") for i in range(3)]
@@ -58,13 +106,14 @@ def test_high_noise_share():
 
 
 def test_every_model_trains_a_step(tmp_path):
-    vae = autoencoder.train(steps=1, clips=2, work_dir=tmp_path, seed=0)
+    short = {"steps": 1, "clips": 2, "work_dir": tmp_path}
+    vae = autoencoder.train(autoencoder.AutoencoderOptions(**short))
     assert vae.config.scaling_factor > 0
     vae.save_pretrained(tmp_path / "vae")
-    unet, text_encoder, tokenizer = denoiser.train(1, 2, tmp_path, 0, 0.5)
+    unet, text_encoder, tokenizer = denoiser.train(denoiser.ModelScopeOptions(**short))
     assert unet.config.cross_attention_dim == text_encoder.config.hidden_size
     assert tokenizer("a red circle").input_ids[0] == tokenizer.bos_token_id
-    assert classifier.train(1, 2, tmp_path, 0).heads.keys() == {"shape", "colour", "motion"}
-    model, _ = clip.train(1, 2, tmp_path, 0)
+    assert classifier.train(classifier.ClassifierOptions(**short)).heads.keys() == {"shape", "colour", "motion"}
+    model, _ = clip.train(clip.ClipOptions(**short))
     assert model.config.projection_dim == clip.WIDTH
     assert clip.still_caption("a red ring moving left on a plain background") == "a red ring on a plain background"

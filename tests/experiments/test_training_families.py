@@ -31,16 +31,17 @@ def test_latents_are_encoded_once(tmp_path):
 
 
 def test_class_latte(tmp_path):
-    network = class_latte.train(1, 2, tmp_path, 0, 0.5, batch=2)
+    options = class_latte.ClassLatteOptions(steps=1, clips=2, work_dir=tmp_path, batch=2)
+    network = class_latte.train(options)
     assert network.y_embedder.embedding_table.weight.shape == (281, 128)
     assert set(network.state_dict()) == set(class_latte.build_network().state_dict())
-    class_latte.save(network, VAE, tmp_path / "out", {"seed": "0"})
+    class_latte.save(network, VAE, tmp_path / "out", options.history("class_latte"))
     adapter = ClassLatteAdapter(path=str(tmp_path / "out"), **GEOMETRY, classes=Classes.shapes)
     assert sample(adapter).shape == (1, 8, 3, 32, 32)
 
 
 def test_latte(tmp_path):
-    parts = latte.train(1, 2, tmp_path, 0, 0.5, batch=2)
+    parts = latte.train(latte.LatteOptions(steps=1, clips=2, work_dir=tmp_path, batch=2))
     latte.save(parts, VAE, tmp_path / "out", {"seed": "0"})
     assert sample(Latte(path=str(tmp_path / "out"), **GEOMETRY)).shape == (1, 8, 3, 32, 32)
     tokens = parts[2](PROMPTS[0]).input_ids
@@ -50,10 +51,12 @@ def test_latte(tmp_path):
 def test_animatediff_motion_modules_leave_the_image_unet_alone(tmp_path):
     base = Path(animatediff.BASE)
     bank = latent_bank(2, tmp_path, base / "vae")
-    prompts, schedule = animatediff.Prompts(base, bank.captions), animatediff.Schedule(1, 2)
-    image = animatediff.train_image_unet(schedule, bank, prompts, tmp_path, 0, 0.5)
+    prompts = animatediff.Prompts(base, bank.captions)
+    short = {"image_steps": 1, "image_batch": 2, "motion_steps": 1, "motion_batch": 2}
+    options = animatediff.AnimateDiffOptions(work_dir=tmp_path, **short)
+    image = animatediff.train_image_unet(options, bank, prompts)
     before = {name: value.clone() for name, value in image.state_dict().items()}
-    unet = animatediff.train_motion_modules(image, schedule, bank, prompts, tmp_path, 0, 0.5)
+    unet = animatediff.train_motion_modules(image, options, bank, prompts)
     after = unet.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert any("motion_modules" in name for name in after)
