@@ -64,8 +64,8 @@ def search(sites: Sequence[ScriSite], mode: ScriMode, tau_candidates: int) -> Sc
 
     candidates = candidate_transforms(sites[0].record, mode, tau_candidates)
     finalists = sorted(candidates, key=lambda t: error(t, coarse=True))[:FINALISTS]
-    errors = [(error(t, coarse=False), t) for t in finalists]
     identity_error = error(IDENTITY, coarse=False)
+    errors = [(identity_error if t.is_identity else error(t, coarse=False), t) for t in finalists]
     if mode in (ScriMode.guarded, ScriMode.off):
         errors.insert(0, (identity_error, IDENTITY))
     best_error, best = min(errors, key=lambda e: e[0])
@@ -121,6 +121,15 @@ def integrate(
         }
         absorbed_by = None if found.transform.is_identity else norm
         layers[site.name] = quantize_layer(
-            site.name, site.layer, site.bits, site.record, site.settings, found.transform, grid, absorbed_by, notes
+            site.name,
+            site.layer,
+            site.bits,
+            site.record,
+            site.settings,
+            found.transform,
+            grid,
+            absorbed_by,
+            notes,
+            weight=site.final_weight(found.transform.scale),
         )
     return layers

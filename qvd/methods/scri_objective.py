@@ -12,15 +12,23 @@ from torch.nn import functional as F
 
 from qvd.methods.scri_groups import ScriGroup
 from qvd.quant.grids import AffineGrid
-from qvd.quant.layerwise import ChannelTransform, LayerSettings, activation_grid, correction_taps, folded_weight
+from qvd.quant.layerwise import (
+    ChannelTransform,
+    LayerSettings,
+    activation_grid,
+    correction_taps,
+    folded_weight,
+    layer_weight,
+)
 from qvd.quant.observers import SiteRange, bin_counts
-from qvd.quant.quantization import quantize_weight
+from qvd.quant.quantization import QuantizedWeight, quantize_weight
 from qvd.quant.range_search import NUM_CANDIDATES, histogram_parameters
 from qvd.quant.rules import RangeMethod, SiteBits
 from qvd.quant.sites import Weighted
 
 SAMPLE_BINS = 1024
 COARSE_CANDIDATES = 16
+PIECE = 2**17  # elements worked on at once: they stay in a core's own cache
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,21 @@ class ScriSite:
         """(n, out) the floating-point output without bias."""
         return self.inputs.flatten(1) @ self.layer.weight.detach().float().cpu().flatten(1).T
 
+    @cached_property
+    def _weights(self) -> list[tuple[Tensor | None, QuantizedWeight]]:
+        return []
+
+    def final_weight(self, scale: Tensor | None) -> QuantizedWeight | None:
+        """The layer's own integer weight behind a channel scale, searched once for each; None: floating point."""
+        if self.bits.weight is None:
+            return None
+        known = [weight for other, weight in self._weights if other is scale]
+        if not known:
+            folded = folded_weight(self.layer.weight.detach().float().cpu(), ChannelTransform(None, scale))
+            known = [layer_weight(folded, self.bits.weight, self.settings)]
+            self._weights.append((scale, known[0]))
+        return known[0]
+
 
 def scri_sites(
     group: ScriGroup,
@@ -107,8 +130,10 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
     if low == high:  # a constant input: one bin holds it all
         counts = torch.ones(1, dtype=torch.int64)
     else:
-        x = transform(site.inputs, 1).masked_fill(~site.valid, -torch.inf)
-        counts = bin_counts(x, SAMPLE_BINS, low, high)
+        counts = torch.zeros(SAMPLE_BINS, dtype=torch.int64)
+        for part in pieces(site.inputs):
+            x = transform(site.inputs[part], 1).masked_fill(~site.valid[part], -torch.inf)
+            counts += bin_counts(x, SAMPLE_BINS, low, high)
     n_bits, settings = site.identity_grid.n_bits, site.settings
     num_candidates = COARSE_CANDIDATES if coarse else NUM_CANDIDATES
     scale, zero_point = histogram_parameters(
@@ -117,22 +142,42 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
     return AffineGrid(n_bits, scale, zero_point)
 
 
+def pieces(x: Tensor) -> list[slice]:
+    """Spans of dimension 0 of about `PIECE` elements each."""
+    size = max(1, PIECE * len(x) // x.numel())
+    return [slice(start, start + size) for start in range(0, len(x), size)]
+
+
 def quantized_output(site: ScriSite, transform: ChannelTransform, coarse: bool) -> Tensor:
     """(n, out): what the quantized layer makes of its captured rows, without bias; `coarse` takes cheaper ranges."""
     grid = input_grid(site, transform, coarse)
-    settings = site.settings
-    folded, quantized = folded_weight(site.layer, transform), None
-    if site.bits.weight is not None:
-        weight_range = RangeMethod.minmax if coarse else settings.weight_range
-        quantized = quantize_weight(folded, site.bits.weight, weight_range, p_norm=settings.p_norm)
-        folded = quantized.dequantize()
-    x = grid(transform(site.inputs, 1)).mul_(site.valid)
-    output = x.flatten(1) @ folded.flatten(1).T
-    mean = site.record.channel_mean
-    taps = correction_taps(site.layer, quantized, transform, mean, settings.bias_correction)
+    weight, taps = simulated_weight(site, transform, coarse)
+    x = torch.empty_like(site.inputs)
+    for part in pieces(x):
+        torch.mul(grid(transform(site.inputs[part], 1)), site.valid[part], out=x[part])
+    output = x.flatten(1) @ weight.T
     if taps is not None:
         output += site.valid[:, 0].float() @ taps.T
     return output
+
+
+def simulated_weight(site: ScriSite, transform: ChannelTransform, coarse: bool) -> tuple[Tensor, Tensor | None]:
+    """(out, in_channels·taps): the values of the weight that meets x''; and the layer's `correction_taps`."""
+    layer_weights, final = site.layer.weight.detach(), None if coarse else site.final_weight(transform.scale)
+    values, corrections = torch.empty(len(layer_weights), layer_weights[0].numel()), list[Tensor]()
+    for part in pieces(layer_weights):
+        original = layer_weights[part].float().cpu()
+        folded, quantized = folded_weight(original, transform), None
+        if site.bits.weight is not None:
+            coarse_weight = (folded, site.bits.weight, RangeMethod.minmax)
+            quantized = quantize_weight(*coarse_weight) if final is None else final.channels(part)
+            folded = quantized.dequantize()
+        values[part] = folded.flatten(1)
+        mean = site.record.channel_mean
+        taps = correction_taps(original, quantized, transform, mean, site.settings.bias_correction)
+        if taps is not None:
+            corrections.append(taps)
+    return values, torch.cat(corrections) if corrections else None
 
 
 def relative_error(output: Tensor, target: Tensor) -> float:

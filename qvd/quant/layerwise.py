@@ -77,36 +77,56 @@ def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> 
     return AffineGrid(n_bits, scale, zero_point)
 
 
-def folded_weight(layer: Weighted, transform: ChannelTransform) -> Tensor:
+def folded_weight(weight: Tensor, transform: ChannelTransform, groups: int = 1) -> Tensor:
     """W·c, the weight that meets x''."""
-    weight = layer.weight.detach().float().cpu()
-    return weight if transform.scale is None else scale_input_channels(weight, transform.scale, num_groups(layer))
+    return weight if transform.scale is None else scale_input_channels(weight, transform.scale, groups)
+
+
+def layer_weight(folded: Tensor, bits: int, settings: LayerSettings, split: int | None = None) -> QuantizedWeight:
+    """The integer weight of a layer; `folded` is its W·c, float32."""
+    return quantize_weight(
+        folded,
+        bits,
+        settings.weight_range,
+        symmetric=settings.symmetric_weights,
+        p_norm=settings.p_norm,
+        split=split,
+        factors=settings.factors,
+    )
 
 
 def correction_taps(
-    layer: Weighted, weight: QuantizedWeight | None, transform: ChannelTransform, mean: Tensor, bias_correction: bool
+    original: Tensor,
+    weight: QuantizedWeight | None,
+    transform: ChannelTransform,
+    mean: Tensor,
+    bias_correction: bool,
+    groups: int = 1,
 ) -> Tensor | None:
     """What shift and weight rounding add to the output, per output channel and kernel tap; None: nothing.
 
     The paper folds W·s into the bias. With `bias_correction` it is Ŵ·s + (W - Ŵ)·μ, μ the channel means of x, which
     also takes back the mean of the weight's rounding error (ours). Ŵ stands in the coordinates of x here.
 
+    Args:
+        original: W float32, of all output channels or of some.
+        weight: the same channels' W·c, quantized.
+
     Returns:
         (out_channels, taps) float32; taps is 1 for Linear.
     """
     if transform.shift is None and (weight is None or not bias_correction):
         return None
-    original = layer.weight.detach().float().cpu()
     original = original.reshape(*original.shape[:2], -1)
     shift = torch.zeros(len(mean)) if transform.shift is None else transform.shift
     if weight is None or not bias_correction:
-        return _over_channels(original, shift, num_groups(layer))
+        return _over_channels(original, shift, groups)
     rounded = weight.dequantize()
     if transform.scale is not None:
-        rounded = scale_input_channels(rounded, 1 / transform.scale, num_groups(layer))
+        rounded = scale_input_channels(rounded, 1 / transform.scale, groups)
     rounded = rounded.reshape(original.shape)
     mean = mean.float()
-    return _over_channels(rounded, shift - mean, num_groups(layer)) + _over_channels(original, mean, num_groups(layer))
+    return _over_channels(rounded, shift - mean, groups) + _over_channels(original, mean, groups)
 
 
 def _over_channels(weight: Tensor, vector: Tensor, groups: int) -> Tensor:
@@ -125,25 +145,17 @@ def quantize_layer(
     absorbed_by: str | None = None,
     notes: Notes | None = None,
     split: int | None = None,
+    weight: QuantizedWeight | None = None,
 ) -> LayerQuantization:
     """The quantization of one weighted layer; `grid` replaces the one that the settings would choose from `record`.
 
-    Weights of input channels from `split` on get a quantizer of their own.
+    Weights of input channels from `split` on get a quantizer of their own. `weight`: the `layer_weight`, if known.
     """
     if grid is None and bits.activation is not None:
         grid = activation_grid(record, bits.activation, settings)
-    weight = None
-    if bits.weight is not None:
-        folded = folded_weight(layer, transform)
-        weight = quantize_weight(
-            folded,
-            bits.weight,
-            settings.weight_range,
-            symmetric=settings.symmetric_weights,
-            p_norm=settings.p_norm,
-            split=split,
-            factors=settings.factors,
-        )
+    original, groups = layer.weight.detach().float().cpu(), num_groups(layer)
+    if weight is None and bits.weight is not None:
+        weight = layer_weight(folded_weight(original, transform, groups), bits.weight, settings, split)
     result = LayerQuantization(
         name,
         kind(layer),
@@ -155,7 +167,7 @@ def quantize_layer(
         absorbed_by=absorbed_by,
         notes=notes or {},
     )
-    taps = correction_taps(layer, weight, transform, record.channel_mean, settings.bias_correction)
+    taps = correction_taps(original, weight, transform, record.channel_mean, settings.bias_correction, groups)
     if taps is None:
         return result
     if not isinstance(layer, nn.Linear) and _is_padded(layer):

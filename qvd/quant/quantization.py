@@ -45,6 +45,10 @@ class QuantizedWeight:
         sizes = torch.tensor([self.split, self.codes.shape[1] - self.split], device=values.device)
         return values.repeat_interleave(sizes, 1).view(*self.codes.shape[:2], *trailing)
 
+    def channels(self, span: slice) -> QuantizedWeight:
+        """The weight of some output channels."""
+        return replace(self, codes=self.codes[span], scale=self.scale[span], zero_point=self.zero_point[span])
+
     def dequantize(self) -> Tensor:
         """float32 values, shaped like `codes`."""
         return dequantize(self.codes.float(), *self.parameters())

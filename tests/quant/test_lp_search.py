@@ -17,12 +17,14 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize("length", [300, 5000])
 @pytest.mark.parametrize("n_bits", [2, 4, 8])
 @pytest.mark.parametrize("name", SHAPES)
-def test_pruned_search_chooses_like_the_full_one(name, n_bits, monkeypatch):
-    weight = SHAPES[name](torch.Generator().manual_seed(0))
+def test_pruned_search_chooses_like_the_full_one(name, n_bits, length, monkeypatch):
+    weight = SHAPES[name](torch.Generator().manual_seed(0))[:, :length]
     pruned = channel_parameters(weight, n_bits, RangeMethod.lp)
-    monkeypatch.setattr(lp_search, "MIN_BINNED", 10**9)
+    for limit in ("MIN_TAILED", "MIN_BINNED"):
+        monkeypatch.setattr(lp_search, limit, 10**9)
     full = channel_parameters(weight, n_bits, RangeMethod.lp)
     assert torch.equal(pruned[0], full[0])
     assert torch.equal(pruned[1], full[1])
@@ -44,6 +46,11 @@ def test_search_is_the_definition_spelled_out():
 def test_bounds_spare_most_of_the_work():
     x = torch.randn(4, 8000, generator=torch.Generator().manual_seed(0))
     factors = shrink_factors()
-    scale = (x.amax(1) - x.amin(1))[:, None] * factors / 15
-    zero_point = (-x.amin(1)[:, None] * factors / scale).round()
-    assert lp_search.contenders(x, scale, zero_point, 4, 2.4).float().mean() < 0.35
+
+    def candidates(n_bits):
+        scale = (x.amax(1) - x.amin(1))[:, None] * factors / (2**n_bits - 1)
+        return x, scale, (-x.amin(1)[:, None] * factors / scale).round(), n_bits, 2.4
+
+    everything = torch.ones(4, len(factors), dtype=torch.bool)
+    assert lp_search.contenders(everything, *candidates(4)).float().mean() < 0.35
+    assert lp_search.unclipped(*candidates(8)).float().mean() < 0.2
