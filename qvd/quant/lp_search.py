@@ -48,8 +48,8 @@ def _errors(wanted: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, n_bits
 def unclipped(x: Tensor, scale: Tensor, zero_point: Tensor, n_bits: int, p_norm: float) -> Tensor:
     """(rows, candidates) bool: whether a row's largest and smallest values alone leave a candidate a chance.
 
-    Their share of the error is a lower bound. It has to stay below the error of one candidate that is likely to be good:
-    the best if the rest of the row had the error of evenly spread values, (Δ/2)^p/(p + 1).
+    Their share of the error is a lower bound. It has to stay below the error of one candidate that is likely to be
+    good: the best if the rest of the row had the error of evenly spread values, (Δ/2)^p/(p + 1).
     """
     count = max(TAIL, x.shape[1] // 256)
     tails = torch.cat([x.topk(count, dim=1, largest=largest, sorted=False).values for largest in (True, False)], 1)
