@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from metrics.fidelity import BATCH
 
 
 def flicker(videos: Tensor) -> Tensor:
@@ -21,8 +24,8 @@ def flicker(videos: Tensor) -> Tensor:
         ValueError: fewer than 2 frames.
     """
     _check_frames(videos)
-    videos = videos.float()
-    return (videos[:, 1:] - videos[:, :-1]).abs().flatten(1).mean(1)
+    steps = ((batch[:, 1:].float() - batch[:, :-1].float()).abs().flatten(1).mean(1) for batch in videos.split(BATCH))
+    return torch.cat(list(steps))
 
 
 def neighbour_similarity(frame_embeddings: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from metrics import fidelity, temporal
 from metrics.fidelity import CAP_DB, psnr, sqnr, ssim
 from metrics.intervals import bootstrap_mean_interval
 from metrics.temporal import flicker, neighbour_similarity
@@ -23,6 +24,16 @@ def test_ssim_is_per_video(videos):
     changed[1] = 255 - changed[1]
     same, inverted = ssim(changed, reference).tolist()
     assert same == pytest.approx(1) and inverted < 0
+
+
+def test_many_videos_score_as_in_one_batch(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    videos, reference = torch.randint(256, (2, 5, 3, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    whole = psnr(videos, reference), ssim(videos, reference), flicker(videos)
+    for module in (fidelity, temporal):
+        monkeypatch.setattr(module, "BATCH", 2)
+    parts = psnr(videos, reference), ssim(videos, reference), flicker(videos)
+    assert all(torch.equal(a, b) and a.shape == (5,) for a, b in zip(whole, parts, strict=True))
 
 
 def test_sqnr():
