@@ -70,10 +70,11 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
 
 
 def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
-    """Metrics against bits, where several variants were run at several bits."""
+    """Metrics against bits, where several variants were run at several bits, of the run's own N: FVD depends on it."""
     from experiments.qvd_figures import bits_figure
 
-    quantized = [arm for arm in results if arm.bits != "fp"]
+    n_videos = results[0].metrics["n_videos"]
+    quantized = [arm for arm in results if arm.bits != "fp" and arm.metrics["n_videos"] == n_videos]
     if min(len({arm.variant for arm in quantized}), len({arm.bits for arm in quantized})) < 2:
         return {}
     return {"bits": bits_figure(quantized)}
