@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from qvd.calibration import CalibrationSet
     from qvd.methods.base import CalibrationPlan, PTQMethod
+    from qvd.trajectory import DenoiserCall
 
 SAMPLING_CODE = ("qvd/models", "qvd/sampling.py")
 CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration.py", "qvd/calibration_plan.py")
@@ -95,6 +98,7 @@ class Stages:
         self.config, self.store, self.reporter = config, store, reporter
         self._ranges: dict[str, Artifact] = {}
         self._loaded: list[DiffusionPipeline] = []
+        self._fp_calls: dict[range, list[DenoiserCall]] = {}
 
     def for_videos(self, n_videos: int) -> Stages:
         """The same stages for another number of videos; both share one pipeline."""
@@ -164,22 +168,45 @@ class Stages:
         return StageResult.join(parts)
 
     def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
+        """The evaluation videos `indices` of a denoiser."""
         from qvd.sampling import sample_batch
 
         config = self.config
+        with self._leading(denoiser) as pipeline:
+            return sample_batch(
+                config.model,
+                pipeline,
+                prompts,
+                indices,
+                seed=config.seed,
+                split="evaluation",
+                num_inference_steps=config.num_inference_steps,
+            )
+
+    def _calls(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> list[DenoiserCall]:
+        """What a denoiser is called with, and predicts, while these evaluation videos are drawn."""
+        from qvd.trajectory import sampling_calls
+
+        config = self.config
+        with self._leading(denoiser) as pipeline:
+            return sampling_calls(
+                config.model,
+                pipeline,
+                prompts,
+                indices,
+                seed=config.seed,
+                num_inference_steps=config.num_inference_steps,
+            )
+
+    @contextmanager
+    def _leading(self, denoiser: nn.Module) -> Iterator[DiffusionPipeline]:
+        """The pipeline, for a while with another denoiser."""
         original = self.fp_denoiser
-        config.model.set_denoiser_(self.pipeline, denoiser)
-        videos = sample_batch(
-            config.model,
-            self.pipeline,
-            prompts,
-            indices,
-            seed=config.seed,
-            split="evaluation",
-            num_inference_steps=config.num_inference_steps,
-        )
-        config.model.set_denoiser_(self.pipeline, original)
-        return videos
+        self.config.model.set_denoiser_(self.pipeline, denoiser)
+        try:
+            yield self.pipeline
+        finally:
+            self.config.model.set_denoiser_(self.pipeline, original)
 
     def step_sqnr(self, quantized: Artifact) -> Artifact:
         """dB of the denoiser's predictions at each step against FP's, on FP's inputs and on its own path."""
@@ -196,23 +223,19 @@ class Stages:
 
         def compute() -> Result:
             from metrics.fidelity import step_sqnr
-            from qvd.trajectory import step_predictions
-
-            def predict(shadow: nn.Module | None) -> tuple[Any, Any]:
-                steps = config.num_inference_steps
-                batch = (config.model, self.pipeline, prompts, indices)
-                return step_predictions(*batch, seed=config.seed, num_inference_steps=steps, shadow=shadow)
+            from qvd.trajectory import predictions, teacher_forced
 
             with self.reporter.note("comparing the denoisers step by step"):
-                original, denoiser = self.fp_denoiser, self._converted(quantized)
-                reference, forced = predict(denoiser)
-                config.model.set_denoiser_(self.pipeline, denoiser)
-                free, _ = predict(None)
-                config.model.set_denoiser_(self.pipeline, original)
+                if indices not in self._fp_calls:  # every arm is compared with the same
+                    self._fp_calls[indices] = self._calls(self.fp_denoiser, indices, prompts)
+                reference, denoiser = self._fp_calls[indices], self._converted(quantized)
+                original = predictions(reference)
+                forced = teacher_forced(denoiser, reference)
+                free = predictions(self._calls(denoiser, indices, prompts))
             return {}, {
                 "sqnr_videos": len(indices),
-                "sqnr_teacher_forced": step_sqnr(forced, reference).tolist(),
-                "sqnr_free_running": step_sqnr(free, reference).tolist(),
+                "sqnr_teacher_forced": step_sqnr(forced, original).tolist(),
+                "sqnr_free_running": step_sqnr(free, original).tolist(),
             }
 
         return self.store.fetch("sqnr", inputs, compute)

@@ -1,12 +1,15 @@
-"""What denoisers predict at every step of sampling: two of them on the same inputs, or each on its own path."""
+"""What denoisers predict at every step of sampling: on their own path, or on the inputs of another's."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qvd.sampling import sample_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
@@ -14,7 +17,21 @@ if TYPE_CHECKING:
     from qvd.models.base import ModelAdapter
 
 
-def step_predictions(
+@dataclass(frozen=True)
+class DenoiserCall:
+    """One call of a denoiser during sampling.
+
+    Attributes:
+        args, kwargs: its inputs; what is the same in every call (text) is held once.
+        prediction: float32 (B, …) on the CPU; with classifier-free guidance B holds both halves.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    prediction: torch.Tensor
+
+
+def sampling_calls(
     adapter: ModelAdapter,
     pipeline: DiffusionPipeline,
     prompts: list[str],
@@ -22,9 +39,8 @@ def step_predictions(
     *,
     seed: int,
     num_inference_steps: int,
-    shadow: nn.Module | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Outputs of the pipeline's denoiser while it samples evaluation videos, one call after the other.
+) -> list[DenoiserCall]:
+    """The calls of the pipeline's denoiser while it samples evaluation videos.
 
     Args:
         adapter: of the pipeline.
@@ -33,21 +49,11 @@ def step_predictions(
         indices: numbers of the videos within the evaluation split.
         seed: of the run.
         num_inference_steps: sampler steps.
-        shadow: another denoiser, called with the same inputs without touching the path (teacher forcing).
-
-    Returns:
-        Float tensors (calls, B, …) on the CPU, of the pipeline's denoiser and of `shadow` (None without one); with
-        classifier-free guidance B holds both halves.
     """
-    import torch
-
-    led: list[torch.Tensor] = []
-    shadowed: list[torch.Tensor] = []
+    calls: list[DenoiserCall] = []
 
     def record(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        led.append(output[0].float().cpu())
-        if shadow is not None:
-            shadowed.append(shadow(*args, **kwargs)[0].float().cpu())
+        calls.append(DenoiserCall(args, kwargs, output[0].float().cpu()))
 
     handle = adapter.denoiser(pipeline).register_forward_hook(record, with_kwargs=True)
     try:
@@ -56,4 +62,19 @@ def step_predictions(
         )
     finally:
         handle.remove()
-    return torch.stack(led), torch.stack(shadowed) if shadow is not None else None
+    return calls
+
+
+def predictions(calls: Sequence[DenoiserCall]) -> torch.Tensor:
+    """float32 (calls, B, …): what was predicted in those calls."""
+    import torch
+
+    return torch.stack([call.prediction for call in calls])
+
+
+def teacher_forced(denoiser: nn.Module, calls: Sequence[DenoiserCall]) -> torch.Tensor:
+    """float32 (calls, B, …): what `denoiser` predicts from the inputs of another's calls."""
+    import torch
+
+    with torch.no_grad():
+        return torch.stack([denoiser(*call.args, **call.kwargs)[0].float().cpu() for call in calls])

@@ -7,7 +7,7 @@ import torch
 
 from experiments.attributes import compose_run_config
 from metrics.fidelity import CAP_DB, step_sqnr
-from qvd.trajectory import step_predictions
+from qvd.trajectory import predictions, sampling_calls, teacher_forced
 
 PROMPTS = ["a red circle moving left on a plain background"]
 
@@ -23,27 +23,27 @@ def setup():
     return adapter, pipeline, denoiser, worse
 
 
-def predict(setup, leader, shadow=None):
+def calls_of(setup, leader):
     adapter, pipeline, denoiser, _ = setup
     adapter.set_denoiser_(pipeline, leader)
     try:
-        return step_predictions(adapter, pipeline, PROMPTS, range(1), seed=0, num_inference_steps=3, shadow=shadow)
+        return sampling_calls(adapter, pipeline, PROMPTS, range(1), seed=0, num_inference_steps=3)
     finally:
         adapter.set_denoiser_(pipeline, denoiser)
 
 
-def test_a_copy_predicts_exactly_the_same(setup):
-    led, shadowed = predict(setup, setup[2], shadow=copy.deepcopy(setup[2]))
-    assert led.shape[:2] == (3, 2) and torch.equal(led, shadowed)
-    assert step_sqnr(shadowed, led).tolist() == [CAP_DB] * 3
+def test_a_copy_predicts_exactly_the_same_from_recorded_inputs(setup):
+    calls = calls_of(setup, setup[2])
+    reference, forced = predictions(calls), teacher_forced(copy.deepcopy(setup[2]), calls)
+    assert reference.shape[:2] == (3, 2) and torch.equal(reference, forced)
+    assert step_sqnr(forced, reference).tolist() == [CAP_DB] * 3
 
 
-def test_the_shadow_does_not_touch_the_path_and_errors_add_up_without_it(setup):
+def test_on_its_own_path_a_denoisers_errors_add_up(setup):
     _, _, denoiser, worse = setup
-    reference, forced = predict(setup, denoiser, shadow=worse)
-    alone, nothing = predict(setup, denoiser)
-    assert nothing is None and torch.equal(reference, alone)
-    free, _ = predict(setup, worse)
+    calls = calls_of(setup, denoiser)
+    reference, forced = predictions(calls), teacher_forced(worse, calls)
+    free = predictions(calls_of(setup, worse))
     assert torch.equal(free[0], forced[0]) and not torch.allclose(free[2], forced[2])
     forced_db, free_db = step_sqnr(forced, reference), step_sqnr(free, reference)
     assert forced_db[0] == free_db[0] and free_db[2] < forced_db[2]

@@ -27,11 +27,11 @@ def test_every_stage_is_measured(monkeypatch, capsys):
 
 
 def test_the_table_names_what_differs_from_the_config():
-    words = ["model=modelscope", "model.resolution=128", "model.guidance_scale=9.0", "+quantizer.capture_rows=64"]
+    words = ["model=modelscope", "model.resolution=128", "model.guidance_scale=9.0", "quantizer.capture_rows=64"]
     found = differences([*words, *(f"{key}={value}" for key, value in DEFAULTS.items())])
     assert found == [
         "model.resolution=128 instead of 256",
-        "quantizer.capture_rows=64 instead of None",
+        "quantizer.capture_rows=64 instead of 512",
         "model.init=random instead of pretrained",
         "num_inference_steps=1 instead of 50",
         "quantizer.calibration.num_samples=1 instead of 64",
