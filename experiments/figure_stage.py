@@ -72,9 +72,9 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
 def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
     """Metrics against bits, where several variants were run at several bits, of the run's own N: FVD depends on it."""
     from experiments.qvd_figures import bits_figure
+    from experiments.result import of_one_size
 
-    n_videos = results[0].metrics["n_videos"]
-    quantized = [arm for arm in results if arm.bits != "fp" and arm.metrics["n_videos"] == n_videos]
+    quantized = [arm for arm in of_one_size(results) if arm.bits != "fp"]
     if min(len({arm.variant for arm in quantized}), len({arm.bits for arm in quantized})) < 2:
         return {}
     return {"bits": bits_figure(quantized)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,14 @@ class ArmResult(ArmMetrics):
 
 
 def drawable(arms: list[ArmResult], limit: int) -> list[ArmResult]:
-    """The arms that a picture has room for: of more than `limit`, FP and the first ones at the last arm's bits."""
+    """The arms that a picture shows: those of the first one's N, since another N begins with the same videos; of more
+    than `limit` there is room for FP and the first ones at the last arm's bits."""
+    arms = of_one_size(arms)
     if len(arms) <= limit:
         return arms
     return [arm for arm in arms if arm.bits in ("fp", arms[-1].bits)][:limit]
+
+
+def of_one_size(arms: Sequence[ArmResult]) -> list[ArmResult]:
+    """The arms on as many videos as the first."""
+    return [arm for arm in arms if arm.metrics["n_videos"] == arms[0].metrics["n_videos"]]

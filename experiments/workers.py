@@ -10,6 +10,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import queue
+import signal
 import threading
 import traceback
 import warnings
@@ -170,6 +171,7 @@ class _Display:
 def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, waiting: Any, messages: Any) -> None:
     """A worker's life: tasks until there are none."""
     _end_with_parent()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the run: clean up as on Ctrl-C
     warnings.showwarning = one_line_warning
     try:
         import torch
@@ -182,8 +184,10 @@ def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, wa
         for task in iter(waiting.get, None):
             runner.run(task)
             messages.put(Message(worker, finished=True))
-    except KeyboardInterrupt:
-        pass  # the run, interrupted with it, says so
+    except KeyboardInterrupt:  # the run, interrupted with it, says so
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # one is enough
+        messages.cancel_join_thread()  # nobody reads them any more
     except (ValueError, OSError) as error:
         messages.put(Message(worker, str(error), failure="input"))
     except Exception:

@@ -78,3 +78,8 @@ def test_of_many_arms_those_at_the_last_bits_are_shown(arms):
     assert [arm.name for arm in shown] == ["fp", *(f"v{i} w4a8" for i in range(5))]
     assert drawable([fp, *many[:7]], limit=8) == [fp, *many[:7]]
     assert grid_image([fp, *many], count=1).height < grid_image([fp, *many[:7]], count=1).height
+
+
+def test_an_arm_on_more_videos_is_not_shown_twice(arms):
+    larger = [replace(arm, metrics=arm.metrics | {"n_videos": 512}) for arm in arms]
+    assert drawable([*arms, *larger], limit=8) == arms

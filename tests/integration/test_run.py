@@ -121,16 +121,34 @@ def test_killed_during_reconstruction_the_same_command_goes_on_at_the_next_unit(
     assert resumed == expected
 
 
+def test_interrupted_a_run_ends_at_once_and_says_so_in_one_line(tmp_path):
+    """Ctrl-C in a terminal reaches the run and its workers."""
+    words = command(tmp_path, "quantizer=naive", "bits=w4a8", *QUICK)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_files(process, tmp_path, "samples/*.json", 1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.strip().splitlines()[-1].startswith("interrupted: the same command goes on")
+    assert "Traceback" not in shown and "leaked" not in shown
+
+
 def run_until(store, words, pattern, count):
     """Run, and SIGKILL as soon as `count` files are in the store; these, and when each was written."""
     process = subprocess.Popen(command(store, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    files = wait_for_files(process, store, pattern, count)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def wait_for_files(process, store, pattern, count):
+    """The files of a run that still goes on, as soon as there are `count`."""
     deadline = time.monotonic() + 300
     while len(files := list(store.glob(pattern))) < count:
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return {file: file.stat().st_mtime_ns for file in files}
+    return files
 
 
 def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
