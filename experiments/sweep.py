@@ -64,7 +64,8 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
-    """Write table.md, table.csv, metrics.json and, where one number was swept, curves.png; print the table."""
+    """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
+    table."""
     from experiments.figures import to_png
     from experiments.qvd_figures import disparity_figure
     from experiments.table import build_table, render_terminal, to_csv, to_markdown
@@ -76,7 +77,9 @@ def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     swept = swept_number(arms)
     if swept is not None:
         key, by_value = swept
-        (folder / "curves.png").write_bytes(to_png(disparity_figure(by_value, label=key)))
+        for bits in dict.fromkeys(arm.bits for arm in arms if arm.bits != "fp"):
+            of_bits = {value: [arm for arm in of_value if arm.bits == bits] for value, of_value in by_value.items()}
+            (folder / f"curves-{bits}.png").write_bytes(to_png(disparity_figure(of_bits, label=key)))
     render_terminal(table)
 
 

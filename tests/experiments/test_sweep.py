@@ -63,7 +63,9 @@ def test_a_swept_number_has_curves(tmp_path, arms):
     key, by_value = swept_number(rows)
     assert key == "model.disparity" and {x: len(of_x) for x, of_x in by_value.items()} == {1.0: 2, 8.0: 2}
     write_joint_table(rows, tmp_path)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    curves = list(tmp_path.glob("curves-*.png"))
+    assert [path.name for path in curves] == [f"curves-{arms[1].bits}.png"]
+    assert curves[0].read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("words", [(["model=a"], ["model=b"]), (["seed=1", "n_videos=65"], ["seed=2", "n_videos=66"])])
