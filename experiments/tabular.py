@@ -8,14 +8,14 @@ import math
 import os
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 MISSING = "n/a"
-_WIDE_TERMINAL = 130
-_UNKNOWN_TERMINAL = 140
+_UNKNOWN_TERMINAL = 140  # columns, where stdout is none
+_UNLIMITED = 10_000
 
 
 class Place(IntEnum):
@@ -82,15 +82,16 @@ class Table:
 
 
 def render_terminal(table: Table, console: Console | None = None) -> None:
-    """Print the table and its appendix; a narrow terminal gets fewer columns, never broken numbers."""
+    """Print the table and its appendix; where not all fit there are fewer columns, never broken numbers or names."""
     from rich.console import Console
 
     if console is None:
         sized = Console().is_terminal or "COLUMNS" in os.environ
         console = Console(width=None if sized else _UNKNOWN_TERMINAL)
-    place = Place.WIDE_TERMINAL if console.width >= _WIDE_TERMINAL else Place.TERMINAL
+    rendered = _rich_table(table, Place.WIDE_TERMINAL)
+    needed = console.measure(rendered, options=console.options.update_width(_UNLIMITED)).maximum
     console.print()
-    console.print(_rich_table(table, place))
+    console.print(rendered if needed <= console.width else _rich_table(table, Place.TERMINAL))
     for note in table.notes:
         console.print(f"  {note}", style="dim", markup=False, highlight=False)
     if table.appendix is not None:
@@ -150,7 +151,8 @@ def _rich_table(table: Table, place: Place) -> RenderableType:
         collapse_padding=True,
     )
     for column in columns:
-        out.add_column(column.header, justify="right" if column.numeric else "left", no_wrap=column.numeric)
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        out.add_column(column.header, justify=justify, no_wrap=column.numeric, overflow="fold")
     for row in rows:
         texts = []
         for cell, column in zip(row, columns, strict=True):

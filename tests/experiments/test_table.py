@@ -16,6 +16,12 @@ def printed(table, width):
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [120, 140, 160])
+def test_terminal_breaks_no_setting_of_a_sweep(arms, width):
+    text = printed(build_table([replace(arm, setting="tiny_animatediff") for arm in arms]), width)
+    assert "tiny_animatediff" in text and "qvd w8a8" in text and max(map(len, text.splitlines())) <= width
+
+
 def test_csv_keeps_every_digit(arms):
     _, row = csv.DictReader(io.StringIO(to_csv(build_table(arms))))
     for key in ("fvd", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"):
