@@ -1,11 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
+MODEL ?= tiny_modelscope
 
 .PHONY: demo test lint clean
 
 # The main job from a fresh machine: FP, naive and QVD at two bit widths, ending in a table and a report.
+# MODEL=tiny_latte, tiny_animatediff, tiny_latte_cc: another family.
 demo: .venv/run
-	$(BIN)/python run.py experiment=demo
+	$(BIN)/python run.py experiment=demo model=$(MODEL)
 
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile --cov --cov-report=term:skip-covered
