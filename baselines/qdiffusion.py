@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qvd.methods.base import CalibrationPlan, PTQMethod
 from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
-from qvd.quant.rules import RangeMethod, SiteBits
+from qvd.quant.rules import ActivationGranularity, RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,12 @@ class QDiffusion(PTQMethod):
             raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
         if self.batch_size < 1:
             raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
+        per_tensor = self.activation_granularity is ActivationGranularity.tensor
+        if not per_tensor and (self.running_stat or self.lsq.iterations):
+            raise ValueError(
+                f"quantizer.activation_granularity={self.activation_granularity.value}: running_stat and lsq find "
+                "per-tensor ranges; allowed with quantizer.running_stat=false quantizer.lsq.iterations=0"
+            )
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
@@ -261,7 +267,7 @@ def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
 
 
 def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
-    """Give a layer the values of its quantized weight, and its corrected bias."""
+    """Give a layer the values of its quantized weight, and its corrected bias and border."""
     import torch
 
     with torch.no_grad():
@@ -269,3 +275,14 @@ def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
             module.weight.copy_(layer.weight.dequantize())
         if layer.bias is not None:
             module.bias = torch.nn.Parameter(layer.bias.to(module.weight), requires_grad=False)
+        if layer.border is not None:
+            module.register_forward_hook(partial(_with_border, layer.border.to(module.weight)))
+
+
+def _with_border(border: Tensor, module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
+    """A convolution's output plus what its correction is where taps fall on the padding; a forward hook."""
+    from torch.nn import functional as F
+
+    convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[border.dim() - 3]
+    ones = output.new_ones(1, 1, *args[0].shape[2:])
+    return output + convolve(ones, border, None, module.stride, module.padding, module.dilation)

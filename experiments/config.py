@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.reference import Reference
 from experiments.result import arm_name
 from qvd.bits import Bits
+from qvd.models.options import Offload
 
 if TYPE_CHECKING:
     from experiments.tracking import Tracking
@@ -140,6 +141,10 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     )
     for arm in run.arms:
         arm.method.calibration.check(run.num_inference_steps)
+        if arm.bits.weight is not None and model.offload is Offload.sequential:
+            raise ValueError(
+                f"model.offload=sequential: hides the weights that {arm.name} quantizes; allowed are none and model"
+            )
     _check_reference(run)
     return run
 

@@ -90,6 +90,7 @@ def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
     quantization = Quantization.from_tensors(studied.quantized.tensors, studied.quantized.metadata)
     timesteps = config.model.timesteps(stages.pipeline, config.num_inference_steps)
     site, features = next(iter(config.model.temporal_features(stages.fp_denoiser, timesteps).items()))
+    of_timesteps = features[: len(timesteps)]  # where features depend on the class too, the first class's
     grid = quantization.layers[site].grid
     assert grid is not None, "a studied arm quantizes its temporal features"
     family = qvd_figures.family_grids(features, grid.n_bits)
@@ -98,7 +99,7 @@ def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
             features, family, f"Temporal features and the levels of {grid.n_bits}-bit quantizers ({arm.name})"
         ),
         "temporal distances": qvd_figures.distance_figure(
-            features,
+            of_timesteps,
             {"uniform": family["uniform"], f"selected: {grid.form}": grid},
             [round(t) for t in timesteps.tolist()],
         ),

@@ -312,7 +312,7 @@ class Stages:
             "bits": str(arm.bits),
             "ranges": ranges.key,
             "num_inference_steps": self.config.num_inference_steps,
-            "code": source_digest(*QUANTIZATION_CODE, _source_of(arm.method)),
+            "code": source_digest(*QUANTIZATION_CODE, *_sources_of(arm.method)),
         }
 
         def compute() -> Result:
@@ -364,6 +364,8 @@ class Stages:
         return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
 
 
-def _source_of(method: PTQMethod) -> str:
-    """The file of a method's class, relative to the repository: another baseline's change is none of its."""
-    return str(Path(inspect.getfile(type(method))).relative_to(ROOT))
+def _sources_of(method: PTQMethod) -> list[str]:
+    """The files of a method's class and of those it builds on, relative to the repository: another baseline's change is
+    none of its."""
+    files = {inspect.getfile(cls) for cls in type(method).__mro__ if cls is not object and issubclass(cls, PTQMethod)}
+    return sorted(str(Path(file).relative_to(ROOT)) for file in files)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from experiments.training.data import ClipBank
 from experiments.training.denoiser import encode_latents
 from qvd.data.shapes import Shapes
+from qvd.store import file_digest
 
 VAE = Path("qvd/models/weights/tiny_modelscope/vae")
 
@@ -36,8 +37,9 @@ class LatentBank:
 
 
 def latent_bank(clips: int, work_dir: Path, vae: Path = VAE) -> LatentBank:
-    """Encode the first `clips` training clips, or read them where an earlier training left them in `work_dir`."""
-    file = work_dir / f"latents-{clips}.safetensors"
+    """Encode the first `clips` training clips, or read them where an earlier training with the same autoencoder left
+    them in `work_dir`."""
+    file = work_dir / f"latents-{clips}-{file_digest(vae.iterdir())[:8]}.safetensors"
     if not file.exists():
         bank = ClipBank(clips)
         encoder = AutoencoderKL.from_pretrained(vae, dtype=torch.float32).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qvd.models.options import DType, Init, Offload
 
@@ -122,11 +122,11 @@ class ModelAdapter(ABC):
         return [self.folder()]
 
     def fingerprint(self) -> str:
-        """What the weights are: a hash over all their files, or `random`."""
+        """What the weights are: a hash over all their files, or over what random ones are shaped by."""
         from qvd.store import file_digest
 
         if self.init is Init.random:
-            return "random"
+            return f"random {file_digest(self.config_folder().rglob('*.json'))}"
         files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())
         # The card and its picture say nothing that a sample depends on.
         return file_digest(path for path in files if path.suffix not in (".md", ".png"))
@@ -186,6 +186,8 @@ class ModelAdapter(ABC):
             denoiser: only its config is read.
             entries: videos in the call; guidance makes two of each sample.
         """
+
+    resizable: ClassVar[bool] = True  # whether the network takes any resolution
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from dataclasses import dataclass
 from enum import Enum
@@ -50,6 +51,7 @@ class ClassLatteAdapter(ModelAdapter):
     vae_revision: str | None = None
 
     text_parameters = 0
+    resizable = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,19 @@ class ClassLatteAdapter(ModelAdapter):
     @property
     def marker(self) -> str:
         return self.checkpoint or "model_index.json"
+
+    def check(self) -> None:
+        """As of every adapter, and ValueError for a geometry that is not the network's own."""
+        super().check()
+        network, vae = (self._part_config(part) for part in ("transformer", "vae"))
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)
+        own = {"num_frames": network["num_frames"], "resolution": network["sample_size"] * scale}
+        for key, value in own.items():
+            if getattr(self, key) != value:
+                raise ValueError(f"model.{key}={getattr(self, key)}: this network makes {value} and nothing else")
+
+    def _part_config(self, part: str) -> dict[str, Any]:
+        return json.loads((self.config_folder() / part / "config.json").read_text())
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._vae_folder()] if self.vae else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,8 +73,9 @@ LIVE = 3
 def required_memory(adapter: ModelAdapter) -> dict[str, int]:
     """Bytes that each stage needs, estimated from shapes alone: the architecture runs on the meta device.
 
-    Weights, plus `LIVE` times the widest layer's input and output; calibration and quantized sampling also hold one
-    attention's scores explicitly, and quantized sampling a second denoiser.
+    Weights (of the largest part with `offload: model`, none with `sequential`), plus `LIVE` times the widest layer's
+    input and output; calibration and quantized sampling also hold one attention's scores explicitly, and quantized
+    sampling a second denoiser.
     """
     denoiser, width = adapter.empty_denoiser(), torch_dtype(adapter.dtype).itemsize
     denoiser_bytes = width * sum(parameter.numel() for parameter in denoiser.parameters())
@@ -82,10 +84,14 @@ def required_memory(adapter: ModelAdapter) -> dict[str, int]:
         example = adapter.example_call(denoiser, 2 * adapter.batch_size)
         widest, scores = working_set(denoiser, example)
     activations = LIVE * widest * width
-    others = 0  # unknown, and small, where no full-size family is named
+    others = [0]  # unknown, and small, where no full-size family is named
     if adapter.architecture is not None:
-        others = AUTOENCODER + (0 if adapter.init is Init.random else adapter.text_parameters)
-    weights = denoiser_bytes + width * others
+        others = [AUTOENCODER, 0 if adapter.init is Init.random else adapter.text_parameters]
+    weights = {
+        Offload.none: denoiser_bytes + width * sum(others),
+        Offload.model: max(denoiser_bytes, width * max(others)),
+        Offload.sequential: 0,
+    }[adapter.offload]
     return dict(
         zip(
             STAGES,
@@ -141,6 +147,8 @@ def check_memory(adapter: ModelAdapter, device: str) -> None:
         ValueError: names the stage, what it needs, what there is, and what to change.
     """
     available = available_memory(device)
+    if device == "cpu":
+        adapter = replace(adapter, offload=Offload.none)  # as `place` does
     for stage, needed in required_memory(adapter).items():
         if needed > available:
             raise ValueError(
@@ -158,4 +166,6 @@ def advice(adapter: ModelAdapter, device: str) -> str:
         options.append("model.batch_size=1")
     if device != "cpu" and adapter.offload is Offload.none:
         options.append("model.offload=model")
-    return " or ".join([*options, f"model.resolution below {adapter.resolution}"])
+    if adapter.resizable:
+        options.append(f"model.resolution below {adapter.resolution}")
+    return " or ".join(options) or "no smaller setting is left"

@@ -1,6 +1,9 @@
 """Every choice in conf/ builds; every kind of bad input gets one line that names it."""
 
+from dataclasses import asdict
+
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.attributes import compose_run_config
 from experiments.config import CONF, GROUPS, check_group_choices
@@ -95,6 +98,12 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
         (["protocol=viditq_101"], "model.num_frames=8: protocol viditq_101 compares clips of 16 frames"),
         (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
+        (["model=tiny_latte_cc", "model.resolution=64"], "model.resolution=64: this network makes 32 and nothing else"),
+        (["+model.offload=sequential"], "model.offload=sequential: hides the weights that qvd w8a8 quantizes; allowed"),
+        (
+            ["quantizer=qdiffusion", "quantizer.activation_granularity=timestep"],
+            r"activation_granularity=timestep: .*allowed with .*quantizer\.lsq\.iterations=0",
+        ),
         (["workers=0"], "workers=0: must be an integer of at least 1"),
         (["experiment.arms=[{quantizer: qvd, bit: w8a8}]"], r"arms\[0\]\.bit: allowed are .*did you mean bits\?"),
         (
@@ -123,3 +132,13 @@ def test_sweep_words_are_checked_one_by_one():
     check_group_choices(["quantizer=naive,qvd", "model=tiny_modelscope"])
     with pytest.raises(ValueError, match="quantizer=nope"):
         check_group_choices(["quantizer=naive,nope"])
+
+
+@pytest.mark.parametrize("quantizer", [choice for choice in choices("quantizer") if choice != "fp"])
+def test_a_methods_yaml_shows_every_option(quantizer):
+    shown = OmegaConf.to_container(OmegaConf.load(CONF / "quantizer" / f"{quantizer}.yaml"))
+    del shown["_target_"]
+    options = asdict(compose_run_config([f"quantizer={quantizer}"]).arms[0].method)
+    assert set(shown) == set(options)
+    for key, value in options.items():
+        assert not isinstance(value, dict) or set(shown[key]) == set(value), key

@@ -37,13 +37,15 @@ def test_td1_by_hand():
     assert scores.td3 == pytest.approx(0.5)
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), n_bits=st.integers(3, 8))
-def test_selected_never_has_lower_td1_than_uniform(seed, n_bits):
+@pytest.mark.parametrize("n_bits", range(3, 9))
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_selected_never_has_lower_td1_than_uniform(n_bits, seed):
+    """TD1 of what the grids make of the features, not of what the selection says of itself."""
     x = skewed_features(seed)
-    chosen, uniform = select_grid(x, n_bits), select_grid(x, n_bits, HtdqForm.uniform)
-    assert chosen.td1 >= uniform.td1
-    assert chosen.grid.num_levels == 2**n_bits
+    chosen, uniform = (select_grid(x, n_bits, form).grid for form in (HtdqForm.auto, HtdqForm.uniform))
+    assert td_scores(x, chosen(x)).td1 >= td_scores(x, uniform(x)).td1 - 1e-6
+    assert chosen.num_levels == 2**n_bits
 
 
 @pytest.mark.parametrize("form", [f for f in HtdqForm if f not in (HtdqForm.auto, HtdqForm.off)])

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from experiments.config import CONF
 from qvd.models.hub import HUB_ID, find_folder
 from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
-from qvd.models.loading import GIB, check_memory, required_memory
+from qvd.models.loading import GIB, advice, check_memory, required_memory
+from qvd.models.options import Offload
 from qvd.quant.reconstruction.settings import Reconstruction
 from qvd.quant.reconstruction.units import unit_layers
 from qvd.quant.sites import weighted_layers
@@ -61,8 +63,17 @@ def test_memory_is_estimated_per_stage_and_refused_with_advice(config, monkeypat
     monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: 2**60)
     check_memory(config.model, "cpu")
     monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: GIB)
-    with pytest.raises(ValueError, match=r"FP sampling needs about \d+\.\d GiB and cpu has 1\.0 GiB free: .*model\."):
+    with pytest.raises(ValueError, match=r"needs about \d+\.\d GiB and cpu has 1\.0 GiB free: (.*model\.|no)"):
         check_memory(config.model, "cpu")
+
+
+def test_offload_needs_less_memory_and_is_advised_once(config):
+    none, parts, layers = (required_memory(replace(config.model, offload=offload)) for offload in Offload)
+    for stage, needed in none.items():
+        assert needed > parts[stage] > layers[stage]
+    assert "model.offload=model" in advice(config.model, "cuda")
+    assert "model.offload" not in advice(replace(config.model, offload=Offload.model), "cuda")
+    assert ("model.resolution" in advice(config.model, "cuda")) == config.model.resizable
 
 
 def test_offline_says_in_one_line_what_to_download_and_where_to_put_it(monkeypatch):

@@ -1,0 +1,70 @@
+"""Every method quantizes every family, from calibration to a denoiser that runs."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.attributes import compose_run_config
+from qvd.bits import Bits
+from qvd.calibration import CalibrationSet, capture_calibration_batch
+from qvd.calibration_plan import CalibrationPlan
+from qvd.methods.base import QuantizationContext
+from qvd.models.base import ModelAdapter
+from qvd.quant.convert import convert
+from qvd.quant.observe import observe
+from qvd.quant.observers import Ranges
+from qvd.quant.sites import weighted_layers
+from tests.models.conftest import FAMILIES
+
+STEPS = 2
+LEARNING = [f"adaround.{key}" for key in ("iterations=1", "entries=2", "sweeps=1")]
+OPTIONS = {
+    "naive": [],
+    "ptq4dm": [],
+    "qdiffusion": [*LEARNING, "lsq.iterations=1", "lsq.entries=2"],
+    "tfmq": LEARNING,
+    "smoothquant": [],
+    "vidit_q": [],
+    "qvd": ["capture_rows=8", "tau_candidates=1"],
+}
+
+
+class Case(NamedTuple):
+    adapter: ModelAdapter
+    denoiser: nn.Module
+    calibration: CalibrationSet
+    ranges: Ranges
+    timesteps: torch.Tensor
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request, random_adapter):
+    adapter = replace(random_adapter(request.param), batch_size=2)
+    pipeline = adapter.load_pipeline("cpu")
+    prompts, plan = ["a red circle moving left on a plain background"] * 2, CalibrationPlan(2, STEPS)
+    captured = capture_calibration_batch(
+        adapter, pipeline, prompts, range(2), seed=0, num_inference_steps=STEPS, plan=plan
+    )
+    denoiser, calibration = adapter.denoiser(pipeline), CalibrationSet.from_tensors(captured)
+    return Case(adapter, denoiser, calibration, observe(denoiser, calibration, 4), adapter.timesteps(pipeline, STEPS))
+
+
+@pytest.mark.parametrize("quantizer", OPTIONS)
+def test_quantizes_and_runs(case, quantizer):
+    words = [f"quantizer={quantizer}", *(f"quantizer.{word}" for word in OPTIONS[quantizer])]
+    method = compose_run_config(words).arms[0].method
+    context = QuantizationContext(Bits.parse("w6a8"), case.adapter, case.timesteps)
+    quantization = method.run(case.denoiser, case.ranges, case.calibration, context)
+    assert set(quantization.layers) == set(weighted_layers(case.denoiser))
+    plan = method.site_bits(case.denoiser, context)
+    for name, layer in quantization.layers.items():
+        weight, grid = layer.weight and layer.weight.n_bits, layer.grid and layer.grid.n_bits
+        assert (weight, grid) == (plan[name].weight, plan[name].activation), name
+    entries = case.calibration.take([0, 1, 2])
+    with torch.no_grad():
+        expected = case.denoiser(**entries).sample
+        error = convert(case.denoiser, quantization)(**entries).sample - expected
+    assert 0 < error.square().mean() < 0.1 * expected.square().mean()
