@@ -367,5 +367,7 @@ class Stages:
 def _sources_of(method: PTQMethod) -> list[str]:
     """The files of a method's class and of those it builds on, relative to the repository: another baseline's change is
     none of its."""
-    files = {inspect.getfile(cls) for cls in type(method).__mro__ if cls is not object and issubclass(cls, PTQMethod)}
+    from qvd.methods.base import PTQMethod
+
+    files = {inspect.getfile(cls) for cls in type(method).__mro__ if issubclass(cls, PTQMethod)}
     return sorted(str(Path(file).relative_to(ROOT)) for file in files)

@@ -16,7 +16,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,8 +95,9 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
         arguments = (config, overrides, number, config.workers, waiting, messages)
         processes.append(context.Process(target=_work, args=arguments))
     try:
-        for process in processes:
-            process.start()
+        with _without_interrupts():
+            for process in processes:
+                process.start()
         _follow(processes, messages, len(tasks), reporter)
     except BaseException:
         for process in processes:
@@ -107,6 +108,16 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
         for process in processes:
             if process.pid is not None:
                 process.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits, and processes started meanwhile never get it: the run alone decides how its workers end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def in_order(tasks: Sequence[Task]) -> list[Task]:
@@ -170,10 +181,10 @@ class _Display:
 
 def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, waiting: Any, messages: Any) -> None:
     """A worker's life: tasks until there are none."""
-    _end_with_parent()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the run: clean up as on Ctrl-C
-    warnings.showwarning = one_line_warning
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the run: clean up as on Ctrl-C
+        _end_with_parent()
+        warnings.showwarning = one_line_warning
         import torch
 
         from experiments.arms import ArmRunner
@@ -184,14 +195,14 @@ def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, wa
         for task in iter(waiting.get, None):
             runner.run(task)
             messages.put(Message(worker, finished=True))
-    except KeyboardInterrupt:  # the run, interrupted with it, says so
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # one is enough
+    except KeyboardInterrupt:  # the run, interrupted itself, says so
         messages.cancel_join_thread()  # nobody reads them any more
     except (ValueError, OSError) as error:
         messages.put(Message(worker, str(error), failure="input"))
     except Exception:
         messages.put(Message(worker, traceback.format_exc(), failure="bug"))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway
 
 
 def _end_with_parent() -> None:

@@ -51,8 +51,10 @@ def test_every_family_runs_in_bfloat16_with_random_weights(family, random_adapte
 
 
 def test_random_weights_are_seeded_and_marked():
-    model = compose_run_config(["model=tiny_modelscope", "model.init=random"]).model
-    assert model.fingerprint() == "random"
+    model, latte = (
+        compose_run_config([f"model={m}", "model.init=random"]).model for m in ("tiny_modelscope", "tiny_latte")
+    )
+    assert model.fingerprint().startswith("random ") and model.fingerprint() != latte.fingerprint()
     one, other = (dict(model.random_pipeline().unet.named_parameters()) for _ in range(2))
     assert all(bool((one[name] == other[name]).all()) for name in one)
 
