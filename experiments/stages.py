@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,41 +170,27 @@ class Stages:
         from qvd.sampling import sample_batch
 
         config = self.config
-        with self._leading(denoiser) as pipeline:
-            return sample_batch(
-                config.model,
-                pipeline,
-                prompts,
-                indices,
-                seed=config.seed,
-                split="evaluation",
-                num_inference_steps=config.num_inference_steps,
-            )
+        original = self.fp_denoiser
+        config.model.set_denoiser_(self.pipeline, denoiser)
+        videos = sample_batch(
+            config.model,
+            self.pipeline,
+            prompts,
+            indices,
+            seed=config.seed,
+            split="evaluation",
+            num_inference_steps=config.num_inference_steps,
+        )
+        config.model.set_denoiser_(self.pipeline, original)
+        return videos
 
     def _calls(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> list[DenoiserCall]:
         """What a denoiser is called with, and predicts, while these evaluation videos are drawn."""
-        from qvd.trajectory import sampling_calls
+        from qvd.trajectory import recorded_calls
 
-        config = self.config
-        with self._leading(denoiser) as pipeline:
-            return sampling_calls(
-                config.model,
-                pipeline,
-                prompts,
-                indices,
-                seed=config.seed,
-                num_inference_steps=config.num_inference_steps,
-            )
-
-    @contextmanager
-    def _leading(self, denoiser: nn.Module) -> Iterator[DiffusionPipeline]:
-        """The pipeline, for a while with another denoiser."""
-        original = self.fp_denoiser
-        self.config.model.set_denoiser_(self.pipeline, denoiser)
-        try:
-            yield self.pipeline
-        finally:
-            self.config.model.set_denoiser_(self.pipeline, original)
+        with recorded_calls(denoiser) as calls:
+            self._draw(denoiser, indices, prompts)
+        return calls
 
     def step_sqnr(self, quantized: Artifact) -> Artifact:
         """dB of the denoiser's predictions at each step against FP's, on FP's inputs and on its own path."""

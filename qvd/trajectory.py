@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qvd.sampling import sample_batch
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
-    from diffusers import DiffusionPipeline
     from torch import nn
-
-    from qvd.models.base import ModelAdapter
 
 
 @dataclass(frozen=True)
@@ -31,38 +27,19 @@ class DenoiserCall:
     prediction: torch.Tensor
 
 
-def sampling_calls(
-    adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
-    prompts: list[str],
-    indices: range,
-    *,
-    seed: int,
-    num_inference_steps: int,
-) -> list[DenoiserCall]:
-    """The calls of the pipeline's denoiser while it samples evaluation videos.
-
-    Args:
-        adapter: of the pipeline.
-        pipeline: whose denoiser leads the sampler.
-        prompts: one per video.
-        indices: numbers of the videos within the evaluation split.
-        seed: of the run.
-        num_inference_steps: sampler steps.
-    """
+@contextmanager
+def recorded_calls(denoiser: nn.Module) -> Iterator[list[DenoiserCall]]:
+    """A list that grows by every call of `denoiser` meanwhile."""
     calls: list[DenoiserCall] = []
 
     def record(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         calls.append(DenoiserCall(args, kwargs, output[0].float().cpu()))
 
-    handle = adapter.denoiser(pipeline).register_forward_hook(record, with_kwargs=True)
+    handle = denoiser.register_forward_hook(record, with_kwargs=True)
     try:
-        sample_batch(
-            adapter, pipeline, prompts, indices, seed=seed, split="evaluation", num_inference_steps=num_inference_steps
-        )
+        yield calls
     finally:
         handle.remove()
-    return calls
 
 
 def predictions(calls: Sequence[DenoiserCall]) -> torch.Tensor:

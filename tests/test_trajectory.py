@@ -7,7 +7,8 @@ import torch
 
 from experiments.attributes import compose_run_config
 from metrics.fidelity import CAP_DB, step_sqnr
-from qvd.trajectory import predictions, sampling_calls, teacher_forced
+from qvd.sampling import sample_batch
+from qvd.trajectory import predictions, recorded_calls, teacher_forced
 
 PROMPTS = ["a red circle moving left on a plain background"]
 
@@ -27,7 +28,9 @@ def calls_of(setup, leader):
     adapter, pipeline, denoiser, _ = setup
     adapter.set_denoiser_(pipeline, leader)
     try:
-        return sampling_calls(adapter, pipeline, PROMPTS, range(1), seed=0, num_inference_steps=3)
+        with recorded_calls(leader) as calls:
+            sample_batch(adapter, pipeline, PROMPTS, range(1), seed=0, split="evaluation", num_inference_steps=3)
+        return calls
     finally:
         adapter.set_denoiser_(pipeline, denoiser)
 

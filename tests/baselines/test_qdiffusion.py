@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.qdiffusion import QDiffusion, RunningExtremes
+from baselines.qdiffusion import QDiffusion, RunningExtremes, rounded_model
 from qvd.bits import Bits
 from qvd.calibration import CalibrationSet
 from qvd.methods.base import QuantizationContext
 from qvd.quant.convert import convert
 from qvd.quant.grids import SplitGrid
-from qvd.quant.quantization import quantize_weight
+from qvd.quant.quantization import LayerQuantization, Quantization, quantize_weight
 from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
 from qvd.quant.rules import RangeMethod
 from qvd.quant.sites import weighted_layers
@@ -90,3 +90,11 @@ def test_running_statistics_replace_the_search(quantize):
         quantize(replace(plain, running_stat=stat), "w8a8").layers["conv_in"].grid for stat in (False, True)
     )
     assert running.scale != search.scale
+
+
+def test_the_watched_model_has_the_corrected_bias_up_to_the_borders():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    weight = quantize_weight(net[0].weight, 4, RangeMethod.minmax)
+    corrected = LayerQuantization("0", "conv2d", "all", weight, bias=torch.randn(4), border=torch.randn(4, 1, 3, 3))
+    quantization, x = Quantization({"0": corrected}, {}), torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(rounded_model(net, quantization)(x), convert(net, quantization)(x))
