@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import build_run_config, check_group_choices
+from experiments.config.build import build_run_config, check_group_choices
 from experiments.errors import one_line_errors
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.quant.rules import SiteBits
+from qvd.options.rules import SiteBits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from qvd.bits import Bits
-    from qvd.calibration import CalibrationSet
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Quantization
+    from qvd.options.bits import Bits
+    from qvd.spec.quantization import Quantization
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,21 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from qvd.methods.base import CalibrationPlan, PTQMethod, TimestepChoice
-from qvd.quant.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
 
-    from qvd.bits import Bits
-    from qvd.calibration import CalibrationSet
+    from qvd.algorithms.layerwise import LayerSettings
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
-    from qvd.quant.grids import AffineGrid
-    from qvd.quant.layerwise import LayerSettings
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Quantization
+    from qvd.numerics.grids import AffineGrid
+    from qvd.options.bits import Bits
+    from qvd.spec.quantization import Quantization
 
 BOUNDARY_BITS = 8
 NUM_THRESHOLDS = 100
@@ -99,8 +99,8 @@ class PTQ4DM(PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.layerwise import quantize_layer
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.layerwise import quantize_layer
+        from qvd.graph.sites import weighted_layers
 
         plan = self.site_bits(denoiser, context)
         grids = self._averaged_grids(denoiser, plan, calibration, context)
@@ -122,8 +122,8 @@ class PTQ4DM(PTQMethod):
         """The grid of every quantized input: the running average over batches of each batch's best threshold."""
         import torch
 
-        from qvd.quant.observe import attention_operands_to, layer_inputs_to
-        from qvd.quant.sites import weighted_layers
+        from qvd.calibration.observe import attention_operands_to, layer_inputs_to
+        from qvd.graph.sites import weighted_layers
 
         averages = {
             site: ThresholdAverage(bits.activation, self.momentum, self.settings)
@@ -155,8 +155,8 @@ class ThresholdAverage:
 
     def update(self, x: Tensor) -> None:
         """Take in one batch."""
-        from qvd.quant.layerwise import activation_grid
-        from qvd.quant.observers import HistogramObserver
+        from qvd.algorithms.layerwise import activation_grid
+        from qvd.calibration.observers import HistogramObserver
 
         observer = HistogramObserver(None, BATCH_BINS)
         observer.update(x)
@@ -177,7 +177,7 @@ class ThresholdAverage:
         Raises:
             RuntimeError: no batch has been seen.
         """
-        from qvd.quant.grids import AffineGrid
+        from qvd.numerics.grids import AffineGrid
 
         if self.threshold is None:
             raise RuntimeError("calibration never reached a quantized input: nothing to choose a threshold from")

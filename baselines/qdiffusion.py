@@ -27,22 +27,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
-from qvd.quant.rules import ActivationGranularity, RangeMethod, SiteBits
+from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.options.rules import ActivationGranularity, RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
 
-    from qvd.calibration import CalibrationSet
+    from qvd.algorithms.layerwise import LayerSettings
+    from qvd.algorithms.reconstruction.engine import Task
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
+    from qvd.graph.sites import Weighted
     from qvd.methods.base import QuantizationContext
-    from qvd.quant.grids import AffineGrid, SplitGrid
-    from qvd.quant.layerwise import LayerSettings
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import LayerQuantization, Quantization
-    from qvd.quant.reconstruction.engine import Task
-    from qvd.quant.sites import Weighted
+    from qvd.numerics.grids import AffineGrid, SplitGrid
+    from qvd.spec.quantization import LayerQuantization, Quantization
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class QDiffusion(PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
 
         plan = self.site_bits(denoiser, context)
         splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
@@ -107,9 +107,9 @@ class QDiffusion(PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
     ) -> Quantization:
         """Weights rounded to nearest, activations in floating point."""
-        from qvd.quant.layerwise import quantize_layer
-        from qvd.quant.quantization import Quantization
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.layerwise import quantize_layer
+        from qvd.graph.sites import weighted_layers
+        from qvd.spec.quantization import Quantization
 
         layers = {}
         for name, layer in weighted_layers(denoiser).items():
@@ -121,8 +121,8 @@ class QDiffusion(PTQMethod):
         self, task: Task, weights: Quantization, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
     ) -> Quantization:
         """`weights` with input and operand grids found on the weight-quantized model."""
-        from qvd.quant.quantization import OperandQuantization
-        from qvd.quant.sites import channel_dim, weighted_layers
+        from qvd.graph.sites import channel_dim, weighted_layers
+        from qvd.spec.quantization import OperandQuantization
 
         modules = weighted_layers(task.denoiser)
         watches: dict[str, PartWatch | SplitWatch] = {}
@@ -146,8 +146,8 @@ class QDiffusion(PTQMethod):
         """Show every watch its site's activations in the weight-quantized model, entries in random order."""
         import torch
 
-        from qvd.quant.observe import attention_operands_to, layer_inputs_to
-        from qvd.quant.sites import weighted_layers
+        from qvd.calibration.observe import attention_operands_to, layer_inputs_to
+        from qvd.graph.sites import weighted_layers
 
         model = rounded_model(task.denoiser, weights)
         layers = weighted_layers(model)
@@ -175,7 +175,7 @@ class PartWatch:
     """
 
     def __init__(self, n_bits: int, settings: LayerSettings, momentum: float | None) -> None:
-        from qvd.quant.observers import HistogramObserver
+        from qvd.calibration.observers import HistogramObserver
 
         self.n_bits, self.settings = n_bits, settings
         self.observer = HistogramObserver(None) if momentum is None else None
@@ -193,9 +193,9 @@ class PartWatch:
         """The asymmetric grid for everything seen."""
         import torch
 
-        from qvd.quant.affine import affine_parameters
-        from qvd.quant.grids import AffineGrid
-        from qvd.quant.layerwise import activation_grid
+        from qvd.algorithms.layerwise import activation_grid
+        from qvd.numerics.affine import affine_parameters
+        from qvd.numerics.grids import AffineGrid
 
         if self.observer is not None:
             return activation_grid(self.observer.result(), self.n_bits, self.settings)
@@ -222,7 +222,7 @@ class SplitWatch:
     @property
     def grid(self) -> SplitGrid:
         """The two grids as one."""
-        from qvd.quant.grids import SplitGrid
+        from qvd.numerics.grids import SplitGrid
 
         first, skip = self.first.grid, self.skip.grid
         return SplitGrid(
@@ -257,7 +257,7 @@ def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
     """A copy of the denoiser with the quantized weights' values in its own layers, so that they can be watched."""
     import copy
 
-    from qvd.quant.sites import weighted_layers
+    from qvd.graph.sites import weighted_layers
 
     model = copy.deepcopy(denoiser)
     modules = weighted_layers(model)

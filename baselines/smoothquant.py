@@ -16,18 +16,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.quant.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from qvd.bits import Bits
-    from qvd.calibration import CalibrationSet
+    from qvd.algorithms.layerwise import LayerSettings
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
-    from qvd.quant.layerwise import LayerSettings
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Quantization
+    from qvd.options.bits import Bits
+    from qvd.spec.quantization import Quantization
 
 BOUNDARY_WEIGHT_BITS = 8
 
@@ -70,9 +70,9 @@ class SmoothQuant(PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.absorb import absorbing_norms
-        from qvd.quant.balance import balance, can_be_balanced
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.balance import balance, can_be_balanced
+        from qvd.graph.absorb import absorbing_norms
+        from qvd.graph.sites import weighted_layers
 
         plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
         names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]

@@ -19,18 +19,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines.qdiffusion import QDiffusion
-from qvd.quant.reconstruction.settings import LsqSettings
+from qvd.options.reconstruction import LsqSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from qvd.calibration import CalibrationSet
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Notes, Quantization
-    from qvd.quant.rules import SiteBits
+    from qvd.options.rules import SiteBits
+    from qvd.spec.quantization import Notes, Quantization
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TFMQ(QDiffusion):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
 
         plan = self.site_bits(denoiser, context)
         splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
@@ -81,9 +81,9 @@ class TFMQ(QDiffusion):
     ) -> Quantization:
         """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
         from baselines.qdiffusion import rounded_model, set_rounded_
-        from qvd.quant.reconstruction.engine import bias_corrections
-        from qvd.quant.reconstruction.gram import adaround_layer
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.reconstruction.engine import bias_corrections
+        from qvd.algorithms.reconstruction.gram import adaround_layer
+        from qvd.graph.sites import weighted_layers
 
         corrections = {} if corrected is None else bias_corrections(quantization, corrected)
         originals, layers = weighted_layers(denoiser), dict(quantization.layers)
@@ -111,8 +111,8 @@ class TFMQ(QDiffusion):
     ) -> Quantization:
         """`quantization` with a min-max grid per timestep for every quantized input in the block."""
         from baselines.qdiffusion import rounded_model
-        from qvd.quant.affine import affine_parameters
-        from qvd.quant.group_grids import TimestepGrid
+        from qvd.numerics.affine import affine_parameters
+        from qvd.numerics.group_grids import TimestepGrid
 
         timesteps = tuple(context.timesteps.double().tolist())
         weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
@@ -139,7 +139,7 @@ def block_inputs(denoiser: nn.Module, names: Sequence[str], context: Quantizatio
     """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
     import torch
 
-    from qvd.quant.observe import layer_inputs_to
+    from qvd.calibration.observe import layer_inputs_to
 
     embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
     seen: dict[str, Tensor] = {}

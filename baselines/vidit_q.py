@@ -18,17 +18,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.quant.rules import ActivationGranularity, RangeMethod, SiteBits
+from qvd.options.rules import ActivationGranularity, RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from qvd.bits import Bits
-    from qvd.calibration import CalibrationSet
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Quantization
+    from qvd.options.bits import Bits
+    from qvd.spec.quantization import Quantization
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ViDiTQ(PTQMethod):
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
         """As for every method, but attention operands in floating point unless the user's rules name them."""
-        from qvd.quant.sites import operand_sites
+        from qvd.graph.sites import operand_sites
 
         plan = super().site_bits(denoiser, context)
         if self.float_attention:
@@ -73,9 +73,9 @@ class ViDiTQ(PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.absorb import absorbing_norms
-        from qvd.quant.balance import balance, can_be_balanced
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.balance import balance, can_be_balanced
+        from qvd.graph.absorb import absorbing_norms
+        from qvd.graph.sites import weighted_layers
 
         plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
         names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]

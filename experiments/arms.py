@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from experiments.config import Arm, RunConfig
-from experiments.evaluation import Evaluator
-from experiments.figure_stage import StudiedArm
+from experiments.config.build import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.result import ArmResult
-from experiments.stages import StageOutput, Stages
-from qvd.models.options import Init
-from qvd.store import Store
+from experiments.stages.evaluation import Evaluator
+from experiments.stages.figure_stage import StudiedArm
+from experiments.stages.stages import StageOutput, Stages
+from qvd.options.model import Init
+from qvd.store.artifacts import Store
 
 Task = int | Arm  # an arm, or the FP model on so many videos
 Outcome = tuple[ArmResult, StudiedArm | None]

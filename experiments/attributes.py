@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import torch
 from hydra import compose, initialize_config_dir
 
-from experiments.config import CONF, GROUPS, RunConfig, build_run_config, check_group_choices
+from experiments.config.build import CONF, GROUPS, RunConfig, build_run_config, check_group_choices
 from experiments.errors import one_line_errors
 from experiments.progress import Reporter
-from experiments.stages import Stages
-from experiments.tabular import Cell, Column, Table, render_terminal
+from experiments.report.tabular import Cell, Column, Table, render_terminal
+from experiments.stages.stages import Stages
 from metrics.extractors.shapes_classifier import ShapesClassifier, attribute_accuracy
 from metrics.frechet import frechet_distance
 from qvd.data.shapes import ATTRIBUTES, Shapes
-from qvd.store import Store
+from qvd.store.artifacts import Store
 
 HELD_OUT_CLIPS = 512
 

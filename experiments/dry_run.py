@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF, GROUPS, RunConfig
+from experiments.config.build import CONF, GROUPS, RunConfig
 from experiments.errors import one_line_errors
 from experiments.float32_layers import fastest_layers
 from experiments.progress import Reporter
-from experiments.stages import StageOutput, Stages
-from qvd.memory import PeakMemory
-from qvd.models.options import DType
-from qvd.store import Store
+from experiments.stages.stages import StageOutput, Stages
+from qvd.options.model import DType
+from qvd.store.artifacts import Store
+from qvd.store.memory import PeakMemory
 
 DEFAULTS = {
     "model.init": "random",

@@ -11,16 +11,16 @@ from typing import Any
 import yaml
 
 from experiments.arms import ArmRunner, Outcome, Task, tasks_of
-from experiments.config import RunConfig
-from experiments.figure_stage import choose_studied, run_figures
-from experiments.media import write_gif, write_grid, write_mp4
+from experiments.config.build import RunConfig
+from experiments.engines.local import fill_store
 from experiments.progress import Reporter
-from experiments.report import write_report
+from experiments.report.html import write_report
+from experiments.report.media import write_gif, write_grid, write_mp4
+from experiments.report.table import build_table, render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
-from experiments.table import build_table, render_terminal, to_csv, to_markdown
-from experiments.tracking import provenance, track_arm
-from experiments.workers import fill_store
-from qvd.store import NotStoredError, Store
+from experiments.stages.figure_stage import choose_studied, run_figures
+from experiments.tracking.wandb_run import provenance, track_arm
+from qvd.store.artifacts import NotStoredError, Store
 
 
 def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: list[str]) -> Path:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.errors import one_line_errors
+from experiments.report.table import metric_column
+from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
-from experiments.table import metric_column
-from experiments.tabular import Cell, Column, Table, to_markdown
 
 METRICS = ("fvd_fp", "psnr_fp")
 EMPTY = Cell("")

@@ -53,7 +53,7 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
     A group's choice stands without its group ("tiny_latte"), a value with its key ("seed=4").
     """
-    from experiments.config import GROUPS
+    from experiments.config.build import GROUPS
 
     shared = set.intersection(*(set(words) for words in jobs)) if jobs else set()
     told: list[str] = []
@@ -66,9 +66,9 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
     table."""
-    from experiments.figures import to_png
-    from experiments.qvd_figures import disparity_figure
-    from experiments.table import build_table, render_terminal, to_csv, to_markdown
+    from experiments.report.figures import to_png
+    from experiments.report.qvd_figures import disparity_figure
+    from experiments.report.table import build_table, render_terminal, to_csv, to_markdown
 
     table = build_table(arms, title="Results of the sweep")
     (folder / "table.md").write_text(to_markdown(table))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny_unet import adapter, calibration, ranges, unet  # noqa: F401  (fixtures)
+
 torch.set_num_threads(1)
 
 

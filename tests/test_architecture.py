@@ -13,7 +13,7 @@ ROOMS = ("qvd", "baselines", "metrics", "experiments")
 ALLOWED = {
     "qvd": {"qvd"},
     "metrics": {"metrics"},
-    "baselines": {"baselines", "qvd.quant", "qvd.methods.base"},
+    "baselines": {"baselines", "qvd"},
     "experiments": {"experiments", "qvd", "baselines", "metrics"},
 }
 
@@ -57,7 +57,7 @@ def test_validation_does_not_import_torch():
     code = (
         "import sys\n"
         "from hydra import compose, initialize_config_dir\n"
-        "from experiments.config import CONF, GROUPS, build_run_config\n"
+        "from experiments.config.build import CONF, GROUPS, build_run_config\n"
         "with initialize_config_dir(str(CONF), version_base='1.3'):\n"
         "    config = compose('config', ['experiment=demo'], return_hydra_config=True)\n"
         "build_run_config(config, dict(config.hydra.runtime.choices))\n"

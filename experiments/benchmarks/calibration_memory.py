@@ -41,9 +41,9 @@ def calibrate(samples: int, steps: int, inference_steps: int, store: str) -> Non
     """What a run does up to its ranges; says `ready` and waits for a line once the model is loaded."""
     from experiments.attributes import compose_run_config
     from experiments.progress import Reporter
-    from experiments.stages import Stages
+    from experiments.stages.stages import Stages
     from qvd.methods.base import CalibrationPlan
-    from qvd.store import Store
+    from qvd.store.artifacts import Store
 
     words = ["model=tiny_modelscope", "quantizer=fp", f"num_inference_steps={inference_steps}"]
     stages = Stages(compose_run_config(words), Store(store), Reporter())

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from experiments.attributes import compose_run_config
 from experiments.benchmarks.timing import interleaved_seconds, print_ratios
-from experiments.config import RunConfig
+from experiments.config.build import RunConfig
 from experiments.errors import one_line_errors
 from experiments.progress import Reporter
-from experiments.stages import Stages
-from qvd.quant.absorb import absorbing_norms
-from qvd.quant.convert import convert
-from qvd.quant.observe import layer_inputs_to
-from qvd.quant.quantization import Quantization
-from qvd.store import Store
+from experiments.stages.stages import Stages
+from qvd.backends.convert import convert
+from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.absorb import absorbing_norms
+from qvd.spec.quantization import Quantization
+from qvd.store.artifacts import Store
 
 ENTRIES = 8
 METHODS = ("naive", "qvd")

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 from experiments.attributes import compose_run_config
 from experiments.benchmarks.timing import interleaved_seconds, print_ratios
 from experiments.progress import Reporter
-from qvd.calibration import CalibrationSet, capture_calibration_batch
-from qvd.calibration_plan import CalibrationPlan
-from qvd.quant.convert import convert
-from qvd.quant.quantization import LayerQuantization, Quantization, quantize_weight
-from qvd.quant.range_search import channel_parameters
-from qvd.quant.reconstruction.adaround import annealed_beta, regularizer
-from qvd.quant.reconstruction.block import channel_loss
-from qvd.quant.reconstruction.engine import Task, reconstruct_rounding
-from qvd.quant.reconstruction.gram import Errors, learn_layer
-from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
-from qvd.quant.reconstruction.trained import TrainedLayer
-from qvd.quant.rules import RangeMethod
-from qvd.quant.sites import kind, weighted_layers
+from qvd.algorithms.reconstruction.block import channel_loss
+from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
+from qvd.algorithms.reconstruction.gram import Errors, learn_layer
+from qvd.backends.convert import convert
+from qvd.backends.trainable import TrainedLayer
+from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
+from qvd.calibration.plan import CalibrationPlan
+from qvd.graph.sites import kind, weighted_layers
+from qvd.numerics.adaround import annealed_beta, regularizer
+from qvd.numerics.range_search import channel_parameters
+from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.rules import RangeMethod
+from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 
 MIN_REDUCTION, MAX_TIME_RATIO, MAX_INIT_SECONDS = 0.25, 0.1, 2.0
 # Of the loop's steps: without the noise of minibatches, and settled afterwards, fewer and larger ones do.

@@ -19,7 +19,7 @@ from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, 
 from experiments.training.latents import LatentBank, latent_bank
 from experiments.training.loop import TrainingConfig, fit
 from experiments.training.options import DenoiserOptions
-from qvd.quant.attention import explicit_attention_
+from qvd.graph.attention import explicit_attention_
 
 BASE = Path("qvd/models/weights/tiny_modelscope")
 OUTPUT = Path("qvd/models/weights/tiny_animatediff")

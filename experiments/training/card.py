@@ -17,10 +17,10 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from experiments.attributes import Attributes, command_line_config, measure
-from experiments.config import RunConfig
+from experiments.config.build import RunConfig
 from experiments.errors import one_line_errors
-from experiments.media import frames_image
-from experiments.tabular import to_markdown
+from experiments.report.media import frames_image
+from experiments.report.tabular import to_markdown
 from metrics.extractors.base import file_sha256
 
 SECTION, PICTURE = "Samples", "samples.png"

@@ -20,9 +20,9 @@ from experiments.training.latents import latent_bank
 from experiments.training.latte import LatteOptions
 from experiments.training.loop import TrainingConfig, fit
 from qvd.data.shapes import ATTRIBUTES
+from qvd.graph.attention import explicit_attention_
 from qvd.models.latte_network import ClassLatte
 from qvd.models.latte_pipeline import ClassLattePipeline
-from qvd.quant.attention import explicit_attention_
 
 OUTPUT = Path("qvd/models/weights/tiny_latte_cc")
 PURPOSE = """A class-conditional video diffusion transformer of {parameters:.2f} M parameters, trained by this project

@@ -19,8 +19,8 @@ from experiments.training.latents import VAE, latent_bank
 from experiments.training.loop import TrainingConfig, fit
 from experiments.training.options import DenoiserOptions
 from qvd.data.shapes import all_captions
+from qvd.graph.attention import explicit_attention_
 from qvd.models.latte import text_embeddings
-from qvd.quant.attention import explicit_attention_
 
 OUTPUT = Path("qvd/models/weights/tiny_latte")
 PURPOSE = """A text-to-video diffusion transformer of {parameters:.2f} M parameters, trained by this project on its

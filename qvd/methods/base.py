@@ -6,22 +6,22 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qvd.bits import ACTIVATION_BITS, Bits
-from qvd.calibration_plan import CalibrationPlan, TimestepChoice
-from qvd.quant.progress import Progress, no_progress
-from qvd.quant.rules import ActivationGranularity, LayerRule, RangeMethod, SiteBits, apply_rules, restrict
+from qvd.calibration.plan import CalibrationPlan, TimestepChoice
+from qvd.options.bits import ACTIVATION_BITS, Bits
+from qvd.options.progress import Progress, no_progress
+from qvd.options.rules import ActivationGranularity, LayerRule, RangeMethod, SiteBits, apply_rules, restrict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
 
-    from qvd.calibration import CalibrationSet
+    from qvd.algorithms.layerwise import LayerSettings
+    from qvd.algorithms.reconstruction.unit_store import UnitStore
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.models.base import BoundaryLayers, ModelAdapter
-    from qvd.quant.layerwise import LayerSettings
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import LayerQuantization, Quantization
-    from qvd.quant.reconstruction.unit_store import UnitStore
+    from qvd.spec.quantization import LayerQuantization, Quantization
 
 
 __all__ = ["CalibrationPlan", "PTQMethod", "QuantizationContext", "TimestepChoice"]
@@ -94,7 +94,7 @@ class PTQMethod(ABC):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         """`quantize`, then `activation_granularity`: what a run does."""
-        from qvd.quant.granularity import Observation, with_granularity
+        from qvd.algorithms.granularity import Observation, with_granularity
 
         quantization = self.quantize(denoiser, ranges, calibration, context)
         observation = Observation(denoiser, calibration, self.settings, context.progress)
@@ -107,7 +107,7 @@ class PTQMethod(ABC):
     @property
     def settings(self) -> LayerSettings:
         """The part of the settings that concerns single layers."""
-        from qvd.quant.layerwise import LayerSettings
+        from qvd.algorithms.layerwise import LayerSettings
 
         return LayerSettings(self.weight_range, self.activation_range, self.p_norm, self.bias_correction)
 
@@ -117,7 +117,7 @@ class PTQMethod(ABC):
         Raises:
             ValueError: a pattern that matches nothing.
         """
-        from qvd.quant.sites import operand_sites, weighted_layers
+        from qvd.graph.sites import operand_sites, weighted_layers
 
         bits = context.bits
         softmax_bits = bits.activation and (self.softmax_bits or bits.activation)
@@ -138,9 +138,9 @@ class PTQMethod(ABC):
         summary: dict[str, float],
     ) -> Quantization:
         """A `Quantization` from `layers`, with every layer that they leave out and every operand quantized plainly."""
-        from qvd.quant.layerwise import quantize_layer, quantize_operand
-        from qvd.quant.quantization import Quantization
-        from qvd.quant.sites import operand_sites, weighted_layers
+        from qvd.algorithms.layerwise import quantize_layer, quantize_operand
+        from qvd.graph.sites import operand_sites, weighted_layers
+        from qvd.spec.quantization import Quantization
 
         settings = self.settings
         complete = {

@@ -10,10 +10,10 @@ from qvd.methods.base import CalibrationPlan, PTQMethod
 if TYPE_CHECKING:
     from torch import nn
 
-    from qvd.calibration import CalibrationSet
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import Quantization
+    from qvd.spec.quantization import Quantization
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ class FloatingPoint(PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.quant.quantization import Quantization
+        from qvd.spec.quantization import Quantization
 
         return Quantization({}, {})

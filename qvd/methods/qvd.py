@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from qvd.algorithms.htdq.grids import HtdqForm
+from qvd.algorithms.scri.search import ScriMode
 from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.methods.htdq import HtdqForm
-from qvd.methods.scri import ScriMode
-from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
-from qvd.quant.rules import RangeMethod, SiteBits
+from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.rules import RangeMethod, SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from qvd.bits import Bits
-    from qvd.calibration import CalibrationSet
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
     from qvd.models.base import BoundaryLayers
-    from qvd.quant.observers import Ranges
-    from qvd.quant.quantization import LayerQuantization, Quantization
+    from qvd.options.bits import Bits
+    from qvd.spec.quantization import LayerQuantization, Quantization
 
 BOUNDARY_BITS = 8
 
@@ -85,7 +85,7 @@ class QVD(PTQMethod):
         context: QuantizationContext,
     ) -> Quantization:
         """AdaRound of the folded weights on transformed and quantized inputs."""
-        from qvd.quant.reconstruction.engine import Task, reconstruct_rounding
+        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
 
         units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress)
@@ -95,9 +95,9 @@ class QVD(PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], context: QuantizationContext
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """HTDQ: layers that read a temporal feature."""
-        from qvd.methods.htdq import select_grids
-        from qvd.quant.layerwise import quantize_layer
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.htdq.grids import select_grids
+        from qvd.algorithms.layerwise import quantize_layer
+        from qvd.graph.sites import weighted_layers
 
         if self.htdq is HtdqForm.off:
             return {}, {}
@@ -120,12 +120,12 @@ class QVD(PTQMethod):
         context: QuantizationContext,
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """SCRI: every other layer with a quantized input, except the first and the last."""
-        from qvd.methods.scri import integrate
-        from qvd.methods.scri_groups import transform_groups
-        from qvd.methods.scri_objective import scri_sites
-        from qvd.quant.absorb import absorbing_norms
-        from qvd.quant.capture import capture_rows
-        from qvd.quant.sites import weighted_layers
+        from qvd.algorithms.scri.groups import transform_groups
+        from qvd.algorithms.scri.objective import scri_sites
+        from qvd.algorithms.scri.search import integrate
+        from qvd.calibration.rows import capture_rows
+        from qvd.graph.absorb import absorbing_norms
+        from qvd.graph.sites import weighted_layers
 
         boundary, layers = context.adapter.boundary_layers(denoiser), weighted_layers(denoiser)
         excluded = {*boundary.first, *boundary.last, *context.adapter.temporal_feature_sites(denoiser)}

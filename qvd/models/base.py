@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qvd.models.options import DType, Init, Offload
+from qvd.options.model import DType, Init, Offload
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
-    from qvd.quant.reconstruction.settings import Reconstruction
+    from qvd.options.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ModelAdapter(ABC):
 
     def fingerprint(self) -> str:
         """What the weights are: a hash over all their files, or over what random ones are shaped by."""
-        from qvd.store import file_digest
+        from qvd.store.artifacts import file_digest
 
         if self.init is Init.random:
             return f"random {file_digest(self.config_folder().rglob('*.json'))}"

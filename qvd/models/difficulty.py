@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from qvd.backends.simulated import scale_input_channels
+from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.sites import channel_dim, num_groups, weighted_layers
 from qvd.models.linear_paths import LinearPath, linear_paths
-from qvd.quant.layers import scale_input_channels
-from qvd.quant.observe import layer_inputs_to
-from qvd.quant.sites import channel_dim, num_groups, weighted_layers
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -161,8 +161,8 @@ def skew_temporal_features_(denoiser: nn.Module, features: Mapping[str, Tensor],
 
 def _first_call(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> dict[str, Tensor]:
     """The denoiser's arguments at the first step of sampling `prompt`."""
-    from qvd.calibration import CalibrationSet, TensorPart, capture_calibration_batch
-    from qvd.calibration_plan import CalibrationPlan
+    from qvd.calibration.calibration_set import CalibrationSet, TensorPart, capture_calibration_batch
+    from qvd.calibration.plan import CalibrationPlan
 
     plan, steps = CalibrationPlan(num_samples=1, num_steps=1), adapter.num_inference_steps
     captured = capture_calibration_batch(

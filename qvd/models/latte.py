@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import T5EncoderModel, T5Tokenizer
 
-    from qvd.quant.reconstruction.settings import Reconstruction
+    from qvd.options.reconstruction import Reconstruction
 
 MAX_TOKENS = 120  # the pipeline's own limit
 
@@ -115,7 +115,7 @@ class Latte(ModelAdapter):
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
         from diffusers.models.attention import BasicTransformerBlock
 
-        from qvd.quant.reconstruction.units import units_of_types
+        from qvd.algorithms.reconstruction.units import units_of_types
 
         return units_of_types(denoiser, granularity, (BasicTransformerBlock,))
 

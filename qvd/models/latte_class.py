@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from qvd.models.base import BoundaryLayers, ModelAdapter
 from qvd.models.class_names import Classes, class_label, class_names
-from qvd.models.options import Init
+from qvd.options.model import Init
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
-    from qvd.quant.reconstruction.settings import Reconstruction
+    from qvd.options.reconstruction import Reconstruction
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
@@ -81,7 +81,7 @@ class ClassLatteAdapter(ModelAdapter):
     def fingerprint(self) -> str:
         if self.checkpoint is None or self.init is Init.random:
             return super().fingerprint()
-        from qvd.store import file_digest
+        from qvd.store.artifacts import file_digest
 
         # The released folder holds the other checkpoints too.
         return file_digest([self.folder() / self.checkpoint, *self._vae_folder().glob("*.safetensors")])
@@ -206,8 +206,8 @@ class ClassLatteAdapter(ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
+        from qvd.algorithms.reconstruction.units import units_of_types
         from qvd.models.latte_network import Block
-        from qvd.quant.reconstruction.units import units_of_types
 
         return units_of_types(denoiser, granularity, (Block,))
 

@@ -11,8 +11,8 @@ from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from qvd.graph.absorb import absorbing_norms
 from qvd.models.latte_network import Block, FusedAttention
-from qvd.quant.absorb import absorbing_norms
 
 # (shift, scale) among a modulation's six chunks → the layers of a block that read what it modulates.
 MODULATED: dict[type[nn.Module], dict[tuple[int, int], tuple[str, ...]]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from qvd.models.options import DType, Init, Offload
+from qvd.options.model import DType, Init, Offload
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -108,7 +108,7 @@ def required_memory(adapter: ModelAdapter) -> dict[str, int]:
 @torch.no_grad()
 def working_set(denoiser: nn.Module, example: dict[str, Any]) -> tuple[int, int]:
     """Elements of the largest (layer input + output), and of the largest attention's scores, in one call."""
-    from qvd.quant.sites import attention_modules, weighted_layers
+    from qvd.graph.sites import attention_modules, weighted_layers
 
     widest = scores = 0
 

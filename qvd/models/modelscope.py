@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import nn
 
-    from qvd.quant.reconstruction.settings import Reconstruction
+    from qvd.options.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ModelScope(ModelAdapter):
         from diffusers.models.attention import BasicTransformerBlock
         from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 
-        from qvd.quant.reconstruction.units import units_of_types
+        from qvd.algorithms.reconstruction.units import units_of_types
 
         return units_of_types(denoiser, granularity, (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock))
 

@@ -9,15 +9,15 @@ from omegaconf import OmegaConf
 
 from baselines.smoothquant import SmoothQuant
 from baselines.vidit_q import ViDiTQ
-from experiments.config import build_node
-from qvd.bits import Bits
+from experiments.config.build import build_node
+from qvd.algorithms.balance import channel_scale
+from qvd.backends.convert import convert
+from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.quant.balance import channel_scale
-from qvd.quant.convert import convert
-from qvd.quant.group_grids import TokenGrid
-from qvd.quant.quantization import Quantization
-from qvd.quant.rules import ActivationGranularity, LayerRule
-from qvd.quant.sites import weighted_layers
+from qvd.numerics.group_grids import TokenGrid
+from qvd.options.bits import Bits
+from qvd.options.rules import ActivationGranularity, LayerRule
+from qvd.spec.quantization import Quantization
 
 CONF = Path(__file__).parents[2] / "conf" / "quantizer"
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"

@@ -3,8 +3,8 @@
 import torch
 
 from baselines.naive import Naive
-from qvd.bits import Bits
 from qvd.methods.base import QuantizationContext
+from qvd.options.bits import Bits
 
 
 def test_ranges_are_the_observed_extremes(unet, ranges, calibration, adapter):

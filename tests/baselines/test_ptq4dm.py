@@ -7,12 +7,12 @@ import torch
 from omegaconf import OmegaConf
 
 from baselines.ptq4dm import PTQ4DM, ThresholdAverage, Variant
-from experiments.config import build_node
-from qvd.bits import Bits
-from qvd.calibration_plan import CalibrationPlan, TimestepChoice
+from experiments.config.build import build_node
+from qvd.backends.convert import convert
+from qvd.calibration.plan import CalibrationPlan, TimestepChoice
 from qvd.methods.base import QuantizationContext
-from qvd.quant.affine import fake_quantize
-from qvd.quant.convert import convert
+from qvd.numerics.affine import fake_quantize
+from qvd.options.bits import Bits
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "ptq4dm.yaml"
 

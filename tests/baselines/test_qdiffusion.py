@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from baselines.qdiffusion import QDiffusion, RunningExtremes, rounded_model
-from qvd.bits import Bits
-from qvd.calibration import CalibrationSet
+from qvd.backends.convert import convert
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.quant.convert import convert
-from qvd.quant.grids import SplitGrid
-from qvd.quant.quantization import LayerQuantization, Quantization, quantize_weight
-from qvd.quant.reconstruction.settings import AdaRoundSettings, LsqSettings, Reconstruction
-from qvd.quant.rules import RangeMethod
-from qvd.quant.sites import weighted_layers
+from qvd.numerics.grids import SplitGrid
+from qvd.options.bits import Bits
+from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.options.rules import RangeMethod
+from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 
 FAST = QDiffusion(adaround=AdaRoundSettings(iterations=3, batch_size=2), lsq=LsqSettings(iterations=2, batch_size=2))
 

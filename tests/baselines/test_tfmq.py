@@ -9,15 +9,15 @@ from omegaconf import OmegaConf
 
 from baselines.qdiffusion import QDiffusion, rounded_model
 from baselines.tfmq import TFMQ, block_inputs, temporal_block
-from experiments.config import build_node
-from qvd.bits import Bits
+from experiments.config.build import build_node
+from qvd.backends.convert import convert
+from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.quant.convert import convert
-from qvd.quant.group_grids import TimestepGrid
-from qvd.quant.quantization import LayerQuantization, Quantization
-from qvd.quant.reconstruction.settings import AdaRoundSettings, Reconstruction
-from qvd.quant.rules import RangeMethod
-from qvd.quant.sites import weighted_layers
+from qvd.numerics.group_grids import TimestepGrid
+from qvd.options.bits import Bits
+from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.rules import RangeMethod
+from qvd.spec.quantization import LayerQuantization, Quantization
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "tfmq.yaml"
 TIMESTEPS = torch.arange(980, -1, -70)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.figures import figure_pngs
+from experiments.report.figures import figure_pngs
 from experiments.result import ArmResult
 from qvd.data.shapes import Shapes
 

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.experiment import metrics_document
 from experiments.pivot import pivot, read_arms
-from experiments.tabular import to_markdown
+from experiments.report.tabular import to_markdown
 from tests.experiments.conftest import make_arm
 
 

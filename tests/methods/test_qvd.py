@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from baselines.naive import Naive
-from qvd.bits import Bits
+from qvd.algorithms.htdq.grids import HtdqForm
+from qvd.algorithms.scri.search import ScriMode
+from qvd.backends.convert import convert
 from qvd.methods.base import CalibrationPlan, QuantizationContext
 from qvd.methods.fp import FloatingPoint
-from qvd.methods.htdq import HtdqForm
 from qvd.methods.qvd import QVD
-from qvd.methods.scri import ScriMode
-from qvd.quant.convert import convert
-from qvd.quant.quantization import LayerQuantization, Quantization
-from qvd.quant.rules import LayerRule
+from qvd.options.bits import Bits
+from qvd.options.rules import LayerRule
+from qvd.spec.quantization import LayerQuantization, Quantization
 
 SMALL = {"tau_candidates": 2, "capture_rows": 64, "capture_entries": 2}
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF
-from qvd.calibration import CalibrationSet, capture_calibration_batch
-from qvd.calibration_plan import CalibrationPlan
-from qvd.quant.absorb import absorbing_norms
-from qvd.quant.attention import explicit_attention_
-from qvd.quant.convert import convert
-from qvd.quant.quantization import Quantization
-from qvd.quant.reconstruction.settings import Reconstruction
-from qvd.quant.reconstruction.units import unit_layers
-from qvd.quant.sites import weighted_layers
-from qvd.sampling import sample_batch
+from experiments.config.build import CONF
+from qvd.algorithms.reconstruction.units import unit_layers
+from qvd.backends.convert import convert
+from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
+from qvd.calibration.plan import CalibrationPlan
+from qvd.graph.absorb import absorbing_norms
+from qvd.graph.attention import explicit_attention_
+from qvd.graph.sites import weighted_layers
+from qvd.models.sampling import sample_batch
+from qvd.options.reconstruction import Reconstruction
+from qvd.spec.quantization import Quantization
 from tests.models.conftest import FAMILIES
 
 SHIPPED = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))

@@ -9,12 +9,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF
+from experiments.config.build import CONF
+from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.models.difficulty import ChannelGain, normal_scores, raise_disparity_, skew_temporal_features_
-from qvd.models.options import DType, Offload
-from qvd.quant.observe import layer_inputs_to
-from qvd.quant.sites import channel_dim, weighted_layers
-from qvd.sampling import sample_batch
+from qvd.models.sampling import sample_batch
+from qvd.options.model import DType, Offload
 from tests.architectures import ARCHITECTURES, SIZES, build
 from tests.models.conftest import FAMILIES
 

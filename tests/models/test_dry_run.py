@@ -10,7 +10,7 @@ from torch import nn
 from experiments.attributes import compose_run_config
 from experiments.dry_run import DEFAULTS, differences, main, stages_of
 from experiments.float32_layers import Float32Layers, fastest_layers
-from qvd.models.options import DType, Init
+from qvd.options.model import DType, Init
 from tests.models.conftest import FAMILIES
 
 STAGES = ("FP sampling", "calibration set", "ranges", "quantization", "quantized sampling")

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF
-from qvd.bits import Bits
+from experiments.config.build import CONF
+from qvd.backends.convert import convert
+from qvd.backends.simulated import QuantizedLayer, QuantizedTemporalConv
+from qvd.graph.sites import attention_modules, operand_sites, weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.quant.convert import convert
-from qvd.quant.layers import QuantizedLayer, QuantizedTemporalConv
-from qvd.quant.quantization import LayerQuantization, Quantization
-from qvd.quant.sites import attention_modules, operand_sites, weighted_layers
+from qvd.options.bits import Bits
+from qvd.spec.quantization import LayerQuantization, Quantization
 
 MODELS, QUANTIZERS = (sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("model", "quantizer"))
 SHIPPED = [name for name in MODELS if name.startswith("tiny_")]

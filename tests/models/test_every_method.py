@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from experiments.attributes import compose_run_config
-from qvd.bits import Bits
-from qvd.calibration import CalibrationSet, capture_calibration_batch
-from qvd.calibration_plan import CalibrationPlan
+from qvd.backends.convert import convert
+from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
+from qvd.calibration.observe import observe
+from qvd.calibration.observers import Ranges
+from qvd.calibration.plan import CalibrationPlan
+from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.models.base import ModelAdapter
-from qvd.quant.convert import convert
-from qvd.quant.observe import observe
-from qvd.quant.observers import Ranges
-from qvd.quant.sites import weighted_layers
+from qvd.options.bits import Bits
 from tests.models.conftest import FAMILIES
 
 STEPS = 2

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF
+from experiments.config.build import CONF
+from qvd.algorithms.reconstruction.units import unit_layers
+from qvd.graph.sites import weighted_layers
 from qvd.models.hub import HUB_ID, find_folder
 from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
 from qvd.models.loading import GIB, advice, check_memory, required_memory
-from qvd.models.options import Offload
-from qvd.quant.reconstruction.settings import Reconstruction
-from qvd.quant.reconstruction.units import unit_layers
-from qvd.quant.sites import weighted_layers
+from qvd.options.model import Offload
+from qvd.options.reconstruction import Reconstruction
 
 FULL_SIZE = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("tiny_"))
 PARAMETERS = {"modelscope": 1411.2, "animatediff": 1312.7, "latte": 1057.2}  # millions; class-conditional: below

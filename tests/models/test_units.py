@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config import CONF
-from qvd.quant.reconstruction.settings import Reconstruction
-from qvd.quant.sites import weighted_layers
+from experiments.config.build import CONF
+from qvd.graph.sites import weighted_layers
+from qvd.options.reconstruction import Reconstruction
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
 

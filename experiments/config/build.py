@@ -1,0 +1,260 @@
+"""From Hydra's composed config to one validated, typed tree; torch is not imported here."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config.reference import Reference
+from experiments.result import arm_name
+from qvd.options.bits import Bits
+from qvd.options.model import Offload
+
+if TYPE_CHECKING:
+    from experiments.tracking.wandb_run import Tracking
+    from metrics.protocols import Protocol
+    from qvd.data.base import VideoDataset
+    from qvd.methods.base import PTQMethod
+    from qvd.models.base import ModelAdapter
+
+CONF = Path(__file__).parents[2] / "conf"
+WHY_MANY = " (what FVD needs under this protocol)"
+ARM_KEYS = ("quantizer", "bits", "variant", "options", "n_videos")
+MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
+GROUPS = ("model", "quantizer", "dataset", "protocol", "tracking", "experiment")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes:
+        variant: how the table calls it: the quantizer's name, unless the experiment gives another.
+        quantizer: name of the choice in conf/quantizer.
+        method: the method it configures.
+        bits: its bit widths.
+        n_videos: how many videos it is measured on; what compares with it has as many.
+        overrides: command-line words that reproduce this arm alone.
+    """
+
+    variant: str
+    quantizer: str
+    method: PTQMethod
+    bits: Bits
+    n_videos: int
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The row's name, unique within a run."""
+        return arm_name(self.variant, str(self.bits))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The validated config of one run.
+
+    Attributes:
+        n_videos: of an arm that names no number of its own.
+        workers: processes that compute arms side by side.
+    """
+
+    model_name: str
+    model: ModelAdapter
+    dataset: VideoDataset
+    protocol: Protocol
+    tracking: Tracking
+    experiment: str
+    arms: tuple[Arm, ...]
+    seed: int
+    device: str
+    n_videos: int
+    num_inference_steps: int
+    store: str
+    workers: int
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference clips and prompts."""
+        return Reference(self.dataset, self.protocol, self.n_videos)
+
+
+def build_node(node: DictConfig, where: str) -> Any:
+    """Make the dataclass that a node's `_target_` names, checking every key, type and range.
+
+    Raises:
+        ValueError: unknown key, wrong type, or a value out of range, with its full name.
+    """
+    content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    cls = get_class(content.pop("_target_"))
+    schema = _writable(OmegaConf.structured(cls))
+    known = [option.name for option in fields(cls)]
+    for key, value in content.items():
+        if key not in known:
+            raise ValueError(f"{where}.{key}={value}: no such option; {_nearest(key, known)}")
+        if value == "???":
+            raise ValueError(f"{where}.{key} is required: give it as {where}.{key}=…")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(schema, content))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}.{error.full_key}: {error.msg.splitlines()[0] if error.msg else error}") from error
+
+
+def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
+    """Validate everything that can be validated without loading a weight.
+
+    Args:
+        config: Hydra's composed config.
+        choices: the choice made in every group.
+
+    Raises:
+        ValueError, FileNotFoundError: one line naming the value and what is allowed.
+    """
+    model = build_node(config.model, "model")
+    model.check()
+    dataset = build_node(config.dataset, "dataset")
+    protocol = build_node(config.protocol, "protocol")
+    n_videos = _integer(config, "n_videos", protocol.min_videos, WHY_MANY)
+    arms = _build_arms(config, choices["quantizer"], n_videos, protocol.min_videos)
+    run = RunConfig(
+        model_name=choices["model"],
+        model=model,
+        dataset=dataset,
+        protocol=protocol,
+        tracking=build_node(config.tracking, "tracking"),
+        experiment=config.experiment.name,
+        arms=arms,
+        seed=_integer(config, "seed", 0),
+        device=_device(config.device),
+        n_videos=n_videos,
+        num_inference_steps=_integer(config, "num_inference_steps", 1),
+        store=config.store,
+        workers=_workers(config, model.embedded),
+    )
+    for arm in run.arms:
+        arm.method.calibration.check(run.num_inference_steps)
+        if arm.bits.weight is not None and model.offload is Offload.sequential:
+            raise ValueError(
+                f"model.offload=sequential: hides the weights that {arm.name} quantizes; allowed are none and model"
+            )
+    _check_reference(run)
+    return run
+
+
+def check_group_choices(words: list[str]) -> None:
+    """Check `group=choice` words of a command line before Hydra composes.
+
+    Raises:
+        ValueError: a choice that is not in conf/, naming those that are.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        if group not in GROUPS or not value:
+            continue
+        allowed = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        for choice in value.split(","):
+            if choice not in allowed:
+                raise ValueError(f"{group}={choice}: {_nearest(choice, allowed)}")
+
+
+def _writable(schema: DictConfig) -> DictConfig:
+    """OmegaConf makes the node of a frozen dataclass read-only, which would keep merge from filling it."""
+    OmegaConf.set_readonly(schema, False)
+    for key in map(str, schema):
+        if not OmegaConf.is_missing(schema, key) and OmegaConf.is_dict(schema[key]):
+            _writable(schema[key])
+    return schema
+
+
+def _build_arms(config: DictConfig, quantizer: str, n_videos: int, min_videos: int) -> tuple[Arm, ...]:
+    """The command line's arm, or those of the experiment: every entry once for each of its bits."""
+    if not config.experiment.arms:
+        return (_build_arm(quantizer, config.quantizer, config.bits, n_videos, {}),)
+    arms: list[Arm] = []
+    for number, arm in enumerate(config.experiment.arms):
+        for key in arm:
+            if key not in ARM_KEYS:
+                raise ValueError(f"experiment.arms[{number}].{key}: {_nearest(str(key), list(ARM_KEYS))}")
+        own = "n_videos" in arm
+        count = _integer(arm, "n_videos", min_videos, WHY_MANY, f"experiment.arms[{number}].") if own else n_videos
+        path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
+        if not path.exists():
+            allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
+            raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {_nearest(arm.quantizer, allowed)}")
+        for bits in arm.bits if OmegaConf.is_list(arm.bits) else [arm.bits]:
+            built = _build_arm(arm.quantizer, _load(path), bits, count, arm.get("options", {}), arm.get("variant"))
+            if own:
+                built = replace(built, overrides=(*built.overrides, f"n_videos={count}"))
+            if built.name in {other.name for other in arms}:
+                raise ValueError(f"experiment.arms[{number}]: a second arm called {built.name}; give it a variant")
+            arms.append(built)
+    return tuple(arms)
+
+
+def _build_arm(
+    name: str,
+    node: DictConfig,
+    bits: str,
+    n_videos: int,
+    options: DictConfig | dict[str, Any],
+    variant: str | None = None,
+) -> Arm:
+    parsed = Bits.parse(str(bits))
+    if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
+        name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
+    method = build_node(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
+    words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
+    return Arm(variant or name, name, method, parsed, n_videos, tuple(words))
+
+
+def _load(path: Path) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(path))
+
+
+def _check_reference(run: RunConfig) -> None:
+    protocol = run.protocol
+    if run.model.num_frames < protocol.num_frames:
+        raise ValueError(
+            f"model.num_frames={run.model.num_frames}: protocol {protocol.name} compares clips of "
+            f"{protocol.num_frames} frames"
+        )
+    if run.reference.count < protocol.min_videos:
+        raise ValueError(
+            f"dataset {run.dataset.describe()}: {run.reference.count} reference clips; "
+            f"protocol {protocol.name} needs at least {protocol.min_videos}"
+        )
+
+
+def _integer(config: DictConfig, key: str, minimum: int, why: str = "", where: str = "") -> int:
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{where}{key}={value}: must be an integer of at least {minimum}{why}")
+    return value
+
+
+def _workers(config: DictConfig, embedded: bool) -> int:
+    """As many as asked for; unasked one a core for an embedded model on a CPU, else one."""
+    if config.workers is not None:
+        return _integer(config, "workers", 1)
+    return min(os.cpu_count() or 1, MAX_WORKERS) if embedded and config.device == "cpu" else 1
+
+
+def _device(value: Any) -> str:
+    kind, _, index = str(value).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(f"device={value}: allowed are cpu, cuda, cuda:0, cuda:1, …")
+    return str(value)
+
+
+def _nearest(name: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"allowed are {', '.join(allowed)}{hint}"

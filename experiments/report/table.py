@@ -1,0 +1,235 @@
+"""The results table: one row per arm, each number with its interval, its N and its protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from experiments.report.published import PUBLISHED
+from experiments.report.tabular import MISSING, Cell, Column, Place, Table, render_terminal, to_csv, to_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from experiments.result import ArmMetrics
+
+__all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
+
+_MEGABYTE = 1e6
+_TERA = 1e12
+_CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
+_SAME_SEED_METRICS = ("fvd_fp", "psnr_fp", "ssim_fp")
+
+
+def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
+    """One row per arm, in the given order; the published values are the appendix.
+
+    Raises:
+        ValueError: for no arms.
+    """
+    if not arms:
+        raise ValueError("a table needs at least one arm")
+    filled = [*_setting_columns(arms), *_COLUMNS, *_rank_columns(arms), *_stage_columns(arms)]
+    return Table(
+        title=title,
+        columns=[column for column, _ in filled],
+        rows=[[fill(arm) for _, fill in filled] for arm in arms],
+        notes=[*_protocol_notes(arms), *_missing_notes(arms), _READING_NOTE],
+        appendix=published_table(embedded=any(arm.metrics.get("embedded") for arm in arms)),
+    )
+
+
+def metric_column(key: str) -> tuple[Column, Callable[[ArmMetrics], Cell]]:
+    """A numeric column of the table and what fills it.
+
+    Raises:
+        ValueError: there is none with this key.
+    """
+    numeric = {column.key: (column, fill) for column, fill in _COLUMNS if column.numeric}
+    if key not in numeric:
+        raise ValueError(f"metric {key}: allowed are {', '.join(numeric)}")
+    return numeric[key]
+
+
+def published_table(embedded: bool = True) -> Table:
+    """The published values; `embedded` says that they stand beside results of the embedded tiny model."""
+    ours = "different model and protocol: not comparable with tiny" if embedded else "compare protocols before numbers"
+    headers = {
+        "model": ("Model", Place.TERMINAL),
+        "dataset": ("Dataset", Place.TERMINAL),
+        "metric": ("Metric", Place.TERMINAL),
+        "value": ("Value", Place.TERMINAL),
+        "setting": ("Setting", Place.DOCUMENT),
+        "source": ("Source", Place.TERMINAL),
+    }
+    columns = [Column(key, header, place=place, numeric=key == "value") for key, (header, place) in headers.items()]
+    rows = [
+        [Cell(getattr(row, key) + ("*" if row.secondary and key == "value" else "")) for key in headers]
+        for row in PUBLISHED
+    ]
+    notes = ["*: not read in the model's own paper."]
+    return Table(title=f"Published values ({ours})", columns=columns, rows=rows, notes=notes)
+
+
+def _metric(key: str, interval_key: str | None = None) -> Callable[[ArmMetrics], Cell]:
+    def fill(arm: ArmMetrics) -> Cell:
+        interval = arm.metrics.get(interval_key or f"{key}_ci")
+        return Cell(arm.metrics.get(key), None if interval is None else tuple(interval))
+
+    return fill
+
+
+def _value(read: Callable[[ArmMetrics], float | str | None]) -> Callable[[ArmMetrics], Cell]:
+    return lambda arm: Cell(read(arm))
+
+
+def _stage(group: str, stage: str) -> Callable[[ArmMetrics], Cell]:
+    return _value(lambda arm: arm.metrics[group].get(stage))
+
+
+def _of_calibration(group: str, reduce: Callable[[list[float]], float], unit: float) -> Callable[[ArmMetrics], Cell]:
+    """What making the quantized model cost, all its stages together; empty for FP."""
+
+    def fill(arm: ArmMetrics) -> Cell:
+        costs = [arm.metrics[group][stage] for stage in _CALIBRATION_STAGES if stage in arm.metrics[group]]
+        return Cell(reduce(costs) / unit if costs else "")
+
+    return fill
+
+
+def _setting_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+    """What tells the runs of a sweep apart; none within one run."""
+    if not any(arm.setting for arm in arms):
+        return []
+    return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
+
+
+def _rank_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+    """Each arm's place by FVD-FP among those of its setting, bits and N; none where nothing shares its bits."""
+    rivals: dict[tuple[str, str, int], list[float]] = {}
+
+    def league(arm: ArmMetrics) -> tuple[str, str, int]:
+        return arm.setting, arm.bits, arm.metrics["n_videos"]
+
+    for arm in arms:
+        if arm.metrics.get("fvd_fp") is not None:
+            rivals.setdefault(league(arm), []).append(arm.metrics["fvd_fp"])
+    if max(map(len, rivals.values()), default=0) < 2:
+        return []
+
+    def fill(arm: ArmMetrics) -> Cell:
+        value = arm.metrics.get("fvd_fp")
+        return Cell("" if value is None else 1 + sorted(rivals[league(arm)]).index(value))
+
+    return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), fill)]
+
+
+def _stage_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+    """Seconds and peak bytes of each stage that any arm ran; csv only."""
+    columns = []
+    for group in ("seconds", "peak_memory_bytes"):
+        for stage in dict.fromkeys(stage for arm in arms for stage in arm.metrics[group]):
+            column = Column(f"{group}_{stage}", f"{group} {stage}", place=Place.CSV)
+            columns.append((column, _stage(group, stage)))
+    return columns
+
+
+def describe_model(arm: ArmMetrics) -> str:
+    name = str(arm.metrics.get("model", "model"))
+    if arm.metrics.get("random_weights"):
+        return f"{name} (random weights: memory and time, no quality)"
+    return f"{name} (embedded tiny model)" if arm.metrics.get("embedded") else name
+
+
+def describe_extractor(metrics: dict[str, Any]) -> str:
+    extractor = metrics["extractor"]
+    return f"{extractor['name']} (sha256 {extractor['sha256'][:12]})"
+
+
+def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
+    """What the numbers were measured with: one note if all arms share it, else one per group of arms."""
+    groups: dict[str, list[str]] = {}
+    for arm in arms:
+        m = arm.metrics
+        side = m["resolution"]
+        note = (
+            f"model {describe_model(arm)}; protocol {m['protocol']}; N = {m['n_videos']} videos of {m['num_frames']} "
+            f"frames at {side}×{side} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
+        )
+        groups.setdefault(note, []).append(arm.name)
+    if len(groups) == 1:
+        return [f"Measured with: {next(iter(groups))}."]
+    return [f"Measured with ({', '.join(names)}): {note}." for note, names in groups.items()]
+
+
+def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
+    """Why each n/a is one: the evaluation's own reason (`metrics["missing"]`), else what follows from the arm."""
+    reasons: dict[str, list[str]] = {}
+    for arm in arms:
+        for column, fill in _COLUMNS:
+            if fill(arm).value is not None:
+                continue
+            reason = arm.metrics.get("missing", {}).get(column.key)
+            if reason is None and arm.quantizer == "fp" and column.key in _SAME_SEED_METRICS:
+                reason = "fp is what these columns compare with"
+            header = column.header.rstrip(" ↓↑")
+            names = reasons.setdefault(reason or f"not computed for {arm.name}", [])
+            if header not in names:
+                names.append(header)
+    return [f"{MISSING}: {', '.join(headers)}: {reason}." for reason, headers in reasons.items()]
+
+
+_READING_NOTE = (
+    "↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; FVD-FP, PSNR and SSIM compare "
+    "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits; "
+    "TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call and batch entry; "
+    "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits and N."
+)
+
+_COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
+    (Column("arm", "Arm", numeric=False), _value(lambda arm: arm.name)),
+    (Column("model", "Model", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics.get("model"))),
+    (
+        Column("embedded", "Embedded", place=Place.CSV, numeric=False),
+        _value(lambda arm: str(arm.metrics.get("embedded"))),
+    ),
+    (Column("quantizer", "Quantizer", place=Place.CSV, numeric=False), _value(lambda arm: arm.quantizer)),
+    (Column("bits", "Bits", place=Place.CSV, numeric=False), _value(lambda arm: arm.bits)),
+    (
+        Column("protocol", "Protocol", place=Place.DOCUMENT, numeric=False),
+        _value(lambda arm: arm.metrics["protocol"]),
+    ),
+    (Column("n_videos", "N", decimals=0), _value(lambda arm: arm.metrics["n_videos"])),
+    (Column("fvd", "FVD ↓"), _metric("fvd")),
+    (Column("fvd_inf", "FVD∞ ↓", place=Place.WIDE_TERMINAL), _metric("fvd_inf")),
+    (Column("fvd_fp", "FVD-FP ↓"), _metric("fvd_fp")),
+    (Column("kvd", "KVD ↓", place=Place.CSV), _metric("kvd")),
+    (Column("clipsim", "CLIPSIM ↑", decimals=4), _metric("clipsim")),
+    (Column("clip_temp", "CLIP-Temp ↑", decimals=4, place=Place.DOCUMENT), _metric("clip_temp")),
+    (Column("psnr_fp", "PSNR dB ↑", decimals=1), _metric("psnr_fp")),
+    (Column("ssim_fp", "SSIM ↑", decimals=3, place=Place.WIDE_TERMINAL), _metric("ssim_fp")),
+    (Column("flicker", "Flicker", place=Place.DOCUMENT), _metric("flicker")),
+    (Column("stored_mb", "MB", decimals=2), _value(lambda arm: arm.metrics["model_bytes"]["stored"] / _MEGABYTE)),
+    (
+        Column("theoretical_mb", "MB theor.", decimals=2, place=Place.WIDE_TERMINAL),
+        _value(lambda arm: arm.metrics["model_bytes"]["theoretical"] / _MEGABYTE),
+    ),
+    (Column("tbops", "TBOPs", place=Place.DOCUMENT), _value(lambda arm: arm.metrics["bops"] / _TERA)),
+    (Column("seconds", "Seconds", decimals=1), _value(lambda arm: sum(arm.metrics["seconds"].values()))),
+    (
+        Column("peak_memory_mb", "Peak MB", decimals=0, place=Place.DOCUMENT),
+        _value(lambda arm: max(arm.metrics["peak_memory_bytes"].values(), default=0) / _MEGABYTE),
+    ),
+    (Column("calibration_seconds", "Calib. s", decimals=1, place=Place.DOCUMENT), _of_calibration("seconds", sum, 1)),
+    (
+        Column("calibration_peak_mb", "Calib. peak MB", decimals=0, place=Place.DOCUMENT),
+        _of_calibration("peak_memory_bytes", max, _MEGABYTE),
+    ),
+    (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: arm.metrics["num_frames"])),
+    (Column("resolution", "Resolution", place=Place.CSV), _value(lambda arm: arm.metrics["resolution"])),
+    (Column("reference", "Reference", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics["reference"])),
+    (
+        Column("extractor", "Extractor", place=Place.CSV, numeric=False),
+        _value(lambda arm: "{name}:{sha256}".format(**arm.metrics["extractor"])),
+    ),
+    (Column("command", "Command", place=Place.CSV, numeric=False), _value(lambda arm: arm.command)),
+]

@@ -1,0 +1,111 @@
+"""The stage that draws a run's figures: those of every run, curves over bits, and a look inside a QVD arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qvd.store.artifacts import Artifact, Result, fingerprint, source_digest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.config.build import Arm
+    from experiments.result import ArmResult
+    from experiments.stages.stages import Stages
+
+FIGURE_CODE = ("experiments/report", "experiments/stages/figure_stage.py", "qvd/algorithms")
+RANGE_LAYERS = 4
+
+
+@dataclass(frozen=True)
+class StudiedArm:
+    """An arm whose inside is drawn: its method, its quantization and the ranges it was made from."""
+
+    arm: Arm
+    quantized: Artifact
+    ranges: Artifact
+
+
+def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
+    """The QVD arm with both of its parts at work and the fewest activation bits; None where there is none."""
+    from qvd.algorithms.htdq.grids import HtdqForm
+    from qvd.algorithms.scri.search import ScriMode
+    from qvd.methods.qvd import QVD
+
+    complete = [
+        c
+        for c in candidates
+        if isinstance(c.arm.method, QVD)
+        and c.arm.method.htdq is not HtdqForm.off
+        and c.arm.method.scri is not ScriMode.off
+        and not c.arm.method.only
+    ]
+    return min(complete, key=lambda c: c.arm.bits.activation or 0, default=None)
+
+
+def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedArm | None) -> dict[str, bytes]:
+    """Every figure of a run as PNG, by name; drawing takes seconds, so they are kept like any other result."""
+    import torch
+
+    def compute() -> Result:
+        from experiments.report.figures import build_figures, to_png
+
+        figures = build_figures(list(results)) | _curves(results)
+        if studied is not None:
+            figures |= _inside(stages, studied)
+        pngs = {name: bytearray(to_png(figure)) for name, figure in figures.items()}
+        return {name: torch.frombuffer(png, dtype=torch.uint8) for name, png in pngs.items()}, {}
+
+    # Metrics and map follow from the calibration set, and so stand for the histograms too.
+    arms = [[arm.name, arm.metrics, arm.quantization_map] for arm in results]
+    inputs = {
+        "arms": fingerprint(arms),
+        "studied": studied and [studied.quantized.key, studied.ranges.key],
+        "code": source_digest(*FIGURE_CODE),
+    }
+    tensors = stages.store.fetch("figures", inputs, compute).tensors
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
+    """Metrics against bits, where several variants were run at several bits, of the run's own N: FVD depends on it."""
+    from experiments.report.qvd_figures import bits_figure
+    from experiments.result import of_one_size
+
+    quantized = [arm for arm in of_one_size(results) if arm.bits != "fp"]
+    if min(len({arm.variant for arm in quantized}), len({arm.bits for arm in quantized})) < 2:
+        return {}
+    return {"bits": bits_figure(quantized)}
+
+
+def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
+    """HTDQ's levels and distances at the first temporal site, SCRI's ranges and coverage."""
+    from experiments.report import qvd_figures
+    from qvd.calibration.observers import Ranges
+    from qvd.spec.quantization import Quantization
+
+    config, arm = stages.config, studied.arm
+    quantization = Quantization.from_tensors(studied.quantized.tensors, studied.quantized.metadata)
+    timesteps = config.model.timesteps(stages.pipeline, config.num_inference_steps)
+    site, features = next(iter(config.model.temporal_features(stages.fp_denoiser, timesteps).items()))
+    of_timesteps = features[: len(timesteps)]  # where features depend on the class too, the first class's
+    grid = quantization.layers[site].grid
+    assert grid is not None, "a studied arm quantizes its temporal features"
+    family = qvd_figures.family_grids(features, grid.n_bits)
+    figures = {
+        "temporal levels": qvd_figures.temporal_levels_figure(
+            features, family, f"Temporal features and the levels of {grid.n_bits}-bit quantizers ({arm.name})"
+        ),
+        "temporal distances": qvd_figures.distance_figure(
+            of_timesteps,
+            {"uniform": family["uniform"], f"selected: {grid.form}": grid},
+            [round(t) for t in timesteps.tolist()],
+        ),
+    }
+    layers = qvd_figures.transformed_ranges(Ranges.from_tensors(studied.ranges.tensors), quantization, RANGE_LAYERS)
+    if layers:
+        figures["channel ranges"] = qvd_figures.channel_range_figure(layers)
+        figures["coverage"] = qvd_figures.coverage_figure(quantization.map)
+    return figures

@@ -1,0 +1,358 @@
+"""The stages, wired: FP samples → calibration set → ranges → quantized denoiser → samples → features.
+
+A stage is a function of its config and of its inputs' hashes. Every result comes from the store if it is there,
+and the pipeline is loaded only when a stage really has to run.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config.build import Arm, RunConfig
+from experiments.progress import Reporter
+from qvd.store.artifacts import ROOT, Artifact, ArtifactFile, Result, Store, fingerprint, source_digest
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+    from qvd.calibration.calibration_set import CalibrationSet
+    from qvd.graph.trajectory import DenoiserCall
+    from qvd.methods.base import CalibrationPlan, PTQMethod
+
+SAMPLING_CODE = ("qvd/models",)
+CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration")
+SQNR_VIDEOS = 8
+QUANT_CODE = ("qvd/numerics", "qvd/spec", "qvd/graph", "qvd/calibration", "qvd/backends", "qvd/algorithms")
+QUANTIZATION_CODE = (*SAMPLING_CODE, *QUANT_CODE, "qvd/methods")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Output of a stage that may consist of several artifacts.
+
+    Attributes:
+        key: hash that stands for all of it in later stages' inputs.
+        tensors: the joined content.
+        seconds: time that computing it took, whenever that was.
+        peak_memory_bytes: highest memory use of any part.
+    """
+
+    key: str
+    tensors: dict[str, torch.Tensor]
+    seconds: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def join(cls, parts: list[Artifact]) -> StageResult:
+        import torch
+
+        tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        return cls(
+            key=fingerprint([part.key for part in parts]),
+            tensors=tensors,
+            seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """The calibration set as its files; the rest as in `StageResult`."""
+
+    key: str
+    files: tuple[Path, ...]
+    seconds: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def join(cls, parts: list[ArtifactFile]) -> CalibrationResult:
+        return cls(
+            key=fingerprint([part.key for part in parts]),
+            files=tuple(part.path for part in parts),
+            seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        )
+
+    def open(self, device: str) -> CalibrationSet:
+        """The set, read from its files as it is used."""
+        from qvd.calibration.calibration_set import CalibrationSet
+
+        return CalibrationSet.from_files(self.files, device)
+
+
+StageOutput = StageResult | CalibrationResult | Artifact
+
+
+class Stages:
+    """Runs the stages of one config over one store."""
+
+    def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
+        self.config, self.store, self.reporter = config, store, reporter
+        self._ranges: dict[str, Artifact] = {}
+        self._loaded: list[DiffusionPipeline] = []
+        self._fp_calls: dict[range, list[DenoiserCall]] = {}
+
+    def for_videos(self, n_videos: int) -> Stages:
+        """The same stages for another number of videos; both share one pipeline."""
+        other = copy.copy(self)
+        other.config = replace(self.config, n_videos=n_videos)
+        return other
+
+    @property
+    def pipeline(self) -> DiffusionPipeline:
+        if not self._loaded:
+            with self.reporter.note("loading the pipeline"):
+                prompt = self.prompts("calibration", range(1))[0]
+                self._loaded.append(self.config.model.load(self.config.device, prompt))
+        return self._loaded[0]
+
+    @property
+    def fp_denoiser(self) -> nn.Module:
+        return self.config.model.denoiser(self.pipeline)
+
+    @cached_property
+    def _model_inputs(self) -> dict[str, Any]:
+        config = self.config
+        geometry = {key: value for key, value in asdict(config.model).items() if key not in ("path", "embedded")}
+        weights = config.model.fingerprint()
+        return {**geometry, "weights": weights, "device": config.device, "seed": config.seed}
+
+    def prompts(self, split: str, indices: range) -> list[str]:
+        return self.config.reference.prompts(split, indices)
+
+    def check_rules(self, arm: Arm) -> None:
+        """Refuse layer rules that match nothing before anything is computed.
+
+        Raises:
+            ValueError: names the pattern and the nearest layers.
+        """
+        if not arm.method.rules and not arm.method.only:
+            return  # nothing to check, and no need to load the pipeline
+        import torch
+
+        from qvd.methods.base import QuantizationContext
+
+        arm.method.site_bits(self.fp_denoiser, QuantizationContext(arm.bits, self.config.model, torch.empty(0)))
+
+    def samples(self, quantized: Artifact | None) -> StageResult:
+        """uint8 `videos` (n_videos, T, 3, H, W) of the FP model (None) or of a quantized denoiser."""
+        from qvd.models.sampling import batches
+
+        config, loaded = self.config, list[Any]()
+        parts = []
+        for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
+            prompts = self.prompts("evaluation", indices)
+            inputs = {
+                "model": self._model_inputs,
+                "quantization": None if quantized is None else quantized.key,
+                "first": indices.start,
+                "prompts": prompts,
+                "num_inference_steps": config.num_inference_steps,
+                "code": source_digest(*(SAMPLING_CODE if quantized is None else (*SAMPLING_CODE, *QUANT_CODE))),
+            }
+
+            def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
+                if not loaded:
+                    loaded.append(self.fp_denoiser if quantized is None else self._converted(quantized))
+                return {"videos": self._draw(loaded[0], indices, prompts)}, {"prompts": prompts}
+
+            parts.append(self.store.fetch("samples", inputs, compute))
+        return StageResult.join(parts)
+
+    def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
+        """The evaluation videos `indices` of a denoiser."""
+        from qvd.models.sampling import sample_batch
+
+        config = self.config
+        original = self.fp_denoiser
+        config.model.set_denoiser_(self.pipeline, denoiser)
+        videos = sample_batch(
+            config.model,
+            self.pipeline,
+            prompts,
+            indices,
+            seed=config.seed,
+            split="evaluation",
+            num_inference_steps=config.num_inference_steps,
+        )
+        config.model.set_denoiser_(self.pipeline, original)
+        return videos
+
+    def _calls(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> list[DenoiserCall]:
+        """What a denoiser is called with, and predicts, while these evaluation videos are drawn."""
+        from qvd.graph.trajectory import recorded_calls
+
+        with recorded_calls(denoiser) as calls:
+            self._draw(denoiser, indices, prompts)
+        return calls
+
+    def step_sqnr(self, quantized: Artifact) -> Artifact:
+        """dB of the denoiser's predictions at each step against FP's, on FP's inputs and on its own path."""
+        config = self.config
+        indices = range(min(config.n_videos, config.model.batch_size, SQNR_VIDEOS))
+        prompts = self.prompts("evaluation", indices)
+        inputs = {
+            "model": self._model_inputs,
+            "quantization": quantized.key,
+            "prompts": prompts,
+            "num_inference_steps": config.num_inference_steps,
+            "code": source_digest(*SAMPLING_CODE, *QUANT_CODE, "metrics/fidelity.py"),
+        }
+
+        def compute() -> Result:
+            from metrics.fidelity import step_sqnr
+            from qvd.graph.trajectory import predictions, teacher_forced
+
+            with self.reporter.note("comparing the denoisers step by step"):
+                if indices not in self._fp_calls:  # every arm is compared with the same
+                    self._fp_calls[indices] = self._calls(self.fp_denoiser, indices, prompts)
+                reference, denoiser = self._fp_calls[indices], self._converted(quantized)
+                original = predictions(reference)
+                forced = teacher_forced(denoiser, reference)
+                free = predictions(self._calls(denoiser, indices, prompts))
+            return {}, {
+                "sqnr_videos": len(indices),
+                "sqnr_teacher_forced": step_sqnr(forced, original).tolist(),
+                "sqnr_free_running": step_sqnr(free, original).tolist(),
+            }
+
+        return self.store.fetch("sqnr", inputs, compute)
+
+    def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
+        """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
+        from qvd.calibration.calibration_set import capture_calibration_batch
+        from qvd.models.sampling import batches
+
+        config = self.config
+        plan.check(config.num_inference_steps)
+        # How many samples there are is no part of one batch: a larger set goes on where a smaller one ended.
+        choice = {name: value for name, value in asdict(plan).items() if name != "num_samples"}
+        parts = []
+        spans = batches(plan.num_samples, config.model.batch_size)
+        for indices in self.reporter.track(spans, "capturing calibration inputs"):
+            prompts = self.prompts("calibration", indices)
+            inputs = {
+                "model": self._model_inputs,
+                "plan": choice,
+                "first": indices.start,
+                "prompts": prompts,
+                "num_inference_steps": config.num_inference_steps,
+                "code": source_digest(*CALIBRATION_CODE),
+            }
+
+            def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
+                captured = capture_calibration_batch(
+                    config.model,
+                    self.pipeline,
+                    prompts,
+                    indices,
+                    seed=config.seed,
+                    num_inference_steps=config.num_inference_steps,
+                    plan=plan,
+                )
+                return captured, {}
+
+            parts.append(self.store.fetch_file("calibration", inputs, compute))
+        return CalibrationResult.join(parts)
+
+    def ranges(self, calibration: CalibrationResult) -> Artifact:
+        """Histograms and per-channel extremes at every activation site."""
+        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
+
+        def compute() -> Result:
+            from qvd.calibration.observe import observe
+
+            entries = min(16, 2 * self.config.model.batch_size)  # what the model samples together, at most
+            ranges = observe(
+                self.fp_denoiser, calibration.open(self.config.device), entries, progress=self.reporter.track
+            )
+            return ranges.to_tensors(), {}
+
+        key = fingerprint(inputs)
+        if key not in self._ranges:  # many arms share them, and they are large
+            self._ranges[key] = self.store.fetch("ranges", inputs, compute)
+        return self._ranges[key]
+
+    def histograms(self, ranges: Artifact) -> dict[str, dict[str, Any]]:
+        """Activation histograms by site, for figures and tracking."""
+        from qvd.calibration.observers import Ranges
+
+        return {
+            site: {"counts": observed.histogram.numpy(), "low": observed.low, "high": observed.high}
+            for site, observed in Ranges.from_tensors(ranges.tensors).items()
+        }
+
+    def quantization(self, arm: Arm, calibration: CalibrationResult, ranges: Artifact) -> Artifact:
+        """Integer codes, scales and grids of every layer, with the readable quantization map."""
+        inputs = {
+            "method": type(arm.method).__name__,
+            "options": asdict(arm.method),
+            "bits": str(arm.bits),
+            "ranges": ranges.key,
+            "num_inference_steps": self.config.num_inference_steps,
+            "code": source_digest(*QUANTIZATION_CODE, *_sources_of(arm.method)),
+        }
+
+        def compute() -> Result:
+            from qvd.algorithms.reconstruction.unit_store import UnitStore
+            from qvd.calibration.observers import Ranges
+            from qvd.graph.cost import bit_operations
+            from qvd.methods.base import QuantizationContext
+            from qvd.spec.quantization import stored_bytes, theoretical_bytes
+
+            timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
+            checkpoint = UnitStore(self.store.work_folder("quantization", inputs))
+            context = QuantizationContext(
+                arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
+            )
+            entries = calibration.open(self.config.device)
+            quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), entries, context)
+            size = {
+                "stored": stored_bytes(quantization, self.fp_denoiser),
+                "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
+            }
+            operations = bit_operations(self.fp_denoiser, quantization, entries.take([0]))
+            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size, **operations}
+            return quantization.to_tensors(), {**quantization.metadata, **described}
+
+        return self.store.fetch("quantization", inputs, compute)
+
+    def fp_cost(self) -> Artifact:
+        """Size of the FP denoiser's parameters, and the operations of one call; named as in `quantization`."""
+        from qvd.methods.fp import FloatingPoint
+
+        calibration = self.calibration(FloatingPoint().calibration)
+        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
+
+        def compute() -> Result:
+            from qvd.graph.cost import bit_operations
+            from qvd.spec.quantization import Quantization, num_bytes
+
+            entry = calibration.open(self.config.device).take([0])
+            operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
+            size = num_bytes(self.fp_denoiser.parameters())
+            return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}
+
+        return self.store.fetch("fp_cost", inputs, compute)
+
+    def _converted(self, quantized: Artifact) -> nn.Module:
+        from qvd.backends.convert import convert
+        from qvd.spec.quantization import Quantization
+
+        return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
+
+
+def _sources_of(method: PTQMethod) -> list[str]:
+    """The files of a method's class and of those it builds on, relative to the repository: another baseline's change is
+    none of its."""
+    from qvd.methods.base import PTQMethod
+
+    files = {inspect.getfile(cls) for cls in type(method).__mro__ if issubclass(cls, PTQMethod)}
+    return sorted(str(Path(file).relative_to(ROOT)) for file in files)

@@ -1,0 +1,202 @@
+"""Every arm as a wandb run, written below the run folder, beside where the code and its libraries came from."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import wandb
+
+    from experiments.report.tabular import Table
+    from experiments.result import ArmResult
+
+_REPOSITORY = Path(__file__).parents[2]
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
+_SAMPLE_VIDEOS = 4
+_HISTOGRAM_BINS = 256  # wandb takes at most 512
+
+
+class TrackingMode(Enum):
+    """What becomes of a run: kept in the run folder, sent to the server, or not recorded."""
+
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """conf/tracking: where the runs go.
+
+    Attributes:
+        mode: see `TrackingMode`.
+        project: wandb project.
+        entity: wandb user or team; None takes the account's default.
+    """
+
+    mode: TrackingMode = TrackingMode.offline
+    project: str = "qvd"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.project:
+            raise ValueError("tracking.project='': must not be empty")
+
+
+def track_arm(
+    tracking: Tracking,
+    run_dir: Path,
+    arm: ArmResult,
+    *,
+    config: Mapping[str, Any],
+    group: str,
+    tags: list[str],
+    fp_arm: ArmResult,
+    table: Table,
+    figures: Mapping[str, bytes],
+) -> Path | None:
+    """Record one arm: config, provenance, metrics, table, its videos below FP's, range histograms, figures.
+
+    Args:
+        run_dir: the run folder; in offline mode wandb writes nothing outside it.
+        config: the resolved config.
+        group: the experiment, which groups its arms.
+        tags: added to the model's, quantizer's and bits' names.
+        fp_arm: the floating-point arm of the same seeds and prompts.
+
+    Returns:
+        The folder of the wandb run; None if tracking is disabled.
+    """
+    if tracking.mode is TrackingMode.disabled:
+        return None
+    with _written_below(run_dir, tracking.mode):
+        import wandb
+
+        run = wandb.init(
+            mode=tracking.mode.value,
+            project=tracking.project,
+            entity=tracking.entity,
+            dir=run_dir,
+            group=group,
+            name=arm.name,
+            job_type=arm.quantizer,
+            tags=list(dict.fromkeys([group, str(arm.metrics.get("model")), arm.quantizer, arm.bits, *tags])),
+            config={**config, "arm": {"quantizer": arm.quantizer, "bits": arm.bits, "command": arm.command}}
+            | {"provenance": provenance()},
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        )
+        exit_code = 1
+        try:
+            metrics = flatten(arm.metrics)
+            run.log(
+                {**metrics, **_media(run_dir, arm, fp_arm), **_histograms(arm), **_table_and_figures(table, figures)}
+            )
+            run.summary.update(metrics)
+            exit_code = 0
+        finally:
+            run.finish(exit_code=exit_code)
+    return Path(run.dir).parent
+
+
+def provenance() -> dict[str, Any]:
+    """Commit and whether the tree differs from it (None outside a git checkout), versions, platform, UTC date."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {
+        "git_commit": commit,
+        "git_dirty": None if changes is None else bool(changes),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as "seconds/sampling", intervals as "fvd_ci/low" and "fvd_ci/high"; None is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}/")
+        elif isinstance(value, list | tuple) and key.endswith("_ci"):
+            flat |= {f"{name}/low": value[0], f"{name}/high": value[1]}
+        elif value is not None:
+            flat[name] = value
+    return flat
+
+
+@contextmanager
+def _written_below(run_dir: Path, mode: TrackingMode) -> Iterator[None]:
+    """Point wandb's folders below `run_dir` for as long as the context lasts; online, settings stay the user's own."""
+    folders = {"WANDB_DIR": "", "WANDB_DATA_DIR": "wandb/data", "WANDB_CACHE_DIR": "wandb/cache"}
+    if mode is TrackingMode.offline:
+        folders["WANDB_CONFIG_DIR"] = "wandb/config"
+    before = {name: os.environ.get(name) for name in (*folders, "WANDB_SILENT")}
+    for name, folder in folders.items():
+        (run_dir / folder).mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(run_dir / folder)
+    os.environ["WANDB_SILENT"] = "true"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _media(run_dir: Path, arm: ArmResult, fp_arm: ArmResult) -> dict[str, wandb.Video]:
+    import wandb
+
+    from experiments.report.media import write_gif
+
+    path = run_dir / "wandb" / f"{arm.name.replace(' ', '_')}.gif"
+    compared = [arm] if arm.quantizer == "fp" else [fp_arm, arm]
+    write_gif(compared, path, count=_SAMPLE_VIDEOS)
+    return {"samples": wandb.Video(str(path), caption="; ".join(arm.prompts[:_SAMPLE_VIDEOS]), format="gif")}
+
+
+def _histograms(arm: ArmResult) -> dict[str, wandb.Histogram]:
+    import wandb
+
+    from experiments.report.figures import histogram_ranges
+
+    binned = {site: histogram_ranges(histogram, _HISTOGRAM_BINS) for site, histogram in arm.histograms.items()}
+    return {f"ranges/{site}": wandb.Histogram(np_histogram=pair) for site, pair in binned.items()}
+
+
+def _table_and_figures(table: Table, figures: Mapping[str, bytes]) -> dict[str, Any]:
+    import wandb
+    from PIL import Image
+
+    from experiments.report.tabular import Place
+
+    columns, rows = table.at(Place.DOCUMENT)
+    data = [[cell.text(column) for cell, column in zip(row, columns, strict=True)] for row in rows]
+    logged: dict[str, Any] = {
+        "table": wandb.Table(columns=[column.header for column in columns], data=data),
+        "protocol": wandb.Html(f"<pre>{table.caption}</pre>", inject=False),
+    }
+    return logged | {f"figures/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in figures.items()}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", _REPOSITORY, *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,74 @@
+"""HTDQ: scores on known cases, and selection that never loses to uniform at equal total bits."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from qvd.algorithms.htdq.grids import HtdqForm, candidate_grids, report, select_grid, select_grids
+from qvd.algorithms.htdq.tdscore import td_scores
+from qvd.numerics.grids import AffineGrid
+
+
+def skewed_features(seed, timesteps=12, channels=16):
+    generator = torch.Generator().manual_seed(seed)
+    drift = torch.linspace(0, 1, timesteps)[:, None] * torch.randn(1, channels, generator=generator)
+    return F.silu(2 * drift + torch.randn(1, channels, generator=generator).exp() - 1)
+
+
+def test_scores_of_exact_features_are_one():
+    scores = td_scores(skewed_features(0), skewed_features(0))
+    assert (scores.td1, scores.td2, scores.td3) == (1, 1, 1)
+
+
+def test_collapsed_features_score_zero():
+    x = skewed_features(0)
+    scores = td_scores(x, x.mean(0, keepdim=True).expand_as(x))
+    assert scores.td1 == pytest.approx(0)
+    assert scores.td2 == pytest.approx(1 / 12)
+    assert scores.td3 == 0
+
+
+def test_td1_by_hand():
+    scores = td_scores(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[0.0], [0.0], [2.0]]))
+    assert scores.td1 == pytest.approx(1 - (1 + 0 + 1) / 4)
+    assert scores.td2 == pytest.approx(2 / 3)
+    assert scores.td3 == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("n_bits", range(3, 9))
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_selected_never_has_lower_td1_than_uniform(n_bits, seed):
+    """TD1 of what the grids make of the features, not of what the selection says of itself."""
+    x = skewed_features(seed)
+    chosen, uniform = (select_grid(x, n_bits, form).grid for form in (HtdqForm.auto, HtdqForm.uniform))
+    assert td_scores(x, chosen(x)).td1 >= td_scores(x, uniform(x)).td1 - 1e-6
+    assert chosen.num_levels == 2**n_bits
+
+
+@pytest.mark.parametrize("form", [f for f in HtdqForm if f not in (HtdqForm.auto, HtdqForm.off)])
+def test_each_form_can_be_named(form):
+    choice = select_grid(skewed_features(1), 6, form)
+    assert choice.grid.form == ("log2" if form is HtdqForm.log2_charged else form.value)
+    assert choice.grid.num_levels == (128 if form is HtdqForm.log2 else 64)
+
+
+def test_auto_leaves_out_what_does_not_fit_in_the_bits():
+    assert all(g.num_levels == 16 for g in candidate_grids(skewed_features(2).double(), 4, HtdqForm.auto))
+
+
+def test_all_zero_feature_is_harmless():
+    assert torch.isfinite(select_grid(torch.zeros(4, 8), 4).grid(torch.zeros(4, 8))).all()
+
+
+def test_report_and_shared_search():
+    x = skewed_features(3)
+    sites = select_grids({"a": x, "b": x.clone(), "c": x, "d": x}, {"a": 4, "b": 4, "c": 8, "d": None}, HtdqForm.auto)
+    assert set(sites) == {"a", "b", "c"}
+    assert sites["a"][0] is sites["b"][0]
+    notes = sites["a"][1]
+    assert notes["td1"] >= notes["td1_uniform"]
+    assert 1 <= notes["distinct_codes"] <= 12
+    assert report(x, AffineGrid(8, 0.01, 100.0))["smallest_level"] == 0

@@ -1,0 +1,171 @@
+"""Grids per timestep, frame and token: each against affine grids applied group by group, then on a whole UNet3D."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from baselines.naive import Naive
+from qvd.algorithms.granularity import frame_dims
+from qvd.backends.convert import convert
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.methods.base import QuantizationContext
+from qvd.numerics.affine import affine_parameters
+from qvd.numerics.grids import AffineGrid, grid_from_dict
+from qvd.numerics.group_grids import FrameGrid, TimestepGrid, TokenGrid
+from qvd.options.bits import Bits
+from qvd.options.rules import ActivationGranularity
+from qvd.spec.quantization import Quantization
+
+SPATIAL, TEMPORAL = (f"down_blocks.0.{kind}.0.transformer_blocks.0.attn1" for kind in ("attentions", "temp_attentions"))
+
+
+def test_every_token_gets_its_own_extremes():
+    x = torch.randn(2, 5, 16) * torch.logspace(-2, 2, 5)[:, None] + 1
+    rounded = TokenGrid(8, (-1,))(x)
+    for token, value in zip(x.flatten(0, 1), rounded.flatten(0, 1), strict=True):
+        scale, zero_point = affine_parameters(token.min(), token.max(), 8)
+        torch.testing.assert_close(value, AffineGrid(8, scale.item(), zero_point.item())(token))
+    image = torch.randn(3, 4, 6, 6) * torch.tensor([0.01, 1, 100]).view(3, 1, 1, 1)
+    error = (TokenGrid(8, (1, 2, 3))(image) - image).abs().amax((1, 2, 3))
+    assert (error <= (image.amax((1, 2, 3)) - image.amin((1, 2, 3))) / 255).all()
+
+
+@pytest.mark.parametrize(("frame_dim", "shape"), [(0, (6, 5, 4)), (1, (2, 3, 4)), (2, (2, 5, 3, 4, 4))])
+def test_every_frame_gets_its_own_grid(frame_dim, shape):
+    grid = FrameGrid(4, (0.1, 0.2, 0.3), (3.0, 8.0, 12.0), frame_dim)
+    x = torch.randn(shape)
+    rounded = grid(x)
+    for frame in range(3):
+        index = [slice(None)] * len(shape)
+        index[frame_dim] = slice(frame, None, 3) if frame_dim == 0 else frame
+        torch.testing.assert_close(rounded[tuple(index)], grid.group(frame)(x[tuple(index)]))
+
+
+def test_grids_survive_their_dictionary():
+    for grid in (
+        TokenGrid(8, (-2, -1)),
+        FrameGrid(8, (0.1, 0.2), (3.0, 4.0), 2),
+        TimestepGrid(6, (0.1, 0.2), (3.0, 4.0), (901.0, 1.0)),
+    ):
+        assert grid_from_dict(json.loads(json.dumps(grid.to_dict()))) == grid
+
+
+def test_frames_are_found_where_they_are(unet, calibration):
+    dims = frame_dims(unet, calibration, 8)
+    assert dims["conv_in"] == dims["down_blocks.0.resnets.0.conv1"] == 0
+    assert dims["down_blocks.0.temp_convs.0.conv1.2"] == 2
+    assert dims[f"{SPATIAL}.to_q"] == dims[f"{SPATIAL}.q"] == 0
+    assert dims[f"{TEMPORAL}.to_q"] == 1 and dims[f"{TEMPORAL}.probabilities"] == 2
+    assert "time_embedding.linear_1" not in dims
+
+
+@pytest.fixture(scope="module")
+def stepped():
+    """A calibration set with two timesteps, the later one five times as loud."""
+    from tests.tiny_unet import tiny_calibration
+
+    entries = tiny_calibration(4).take(range(4))
+    entries["timestep"] = torch.tensor([900, 100, 900, 100])
+    entries["sample"][::2] *= 5
+    return CalibrationSet.from_tensors(entries)
+
+
+def quantize(unet, calibration, adapter, granularity, bits="w8a8"):
+    from qvd.calibration.observe import observe
+
+    context = QuantizationContext(Bits.parse(bits), adapter, torch.tensor([900, 100]))
+    method = Naive(activation_granularity=granularity)
+    return method.run(unet, observe(unet, calibration), calibration, context)
+
+
+@pytest.fixture(scope="module")
+def quantizations(unet, stepped, adapter):
+    return {granularity: quantize(unet, stepped, adapter, granularity) for granularity in ActivationGranularity}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("granularity", ActivationGranularity)
+def test_each_granularity_runs_close_to_the_original_and_round_trips(unet, stepped, quantizations, granularity):
+    quantization, entry = quantizations[granularity], stepped.take([0, 2])
+    reference = unet(**entry).sample
+    converted = convert(unet, quantization)(**entry).sample
+    assert (converted - reference).norm() < 0.05 * reference.norm()
+    saved = json.loads(json.dumps(quantization.metadata))
+    restored = Quantization.from_tensors(quantization.to_tensors(), saved)
+    assert restored.map == json.loads(json.dumps(quantization.map))
+    assert torch.equal(convert(unet, restored)(**entry).sample, converted)
+
+
+def test_map_names_the_granularity_and_why_not(quantizations):
+    rows = {r["layer"]: r for r in quantizations[ActivationGranularity.frame].map}
+    assert (rows["conv_in"]["grid"], rows["conv_in"]["notes"]["granularity"]) == ("uniform_per_frame", "frame")
+    alone = [name for name, row in rows.items() if row["grid"] == "uniform"]
+    assert all(rows[name]["notes"]["granularity"] == "tensor (no frame axis)" for name in alone)
+    rows = {r["layer"]: r for r in quantizations[ActivationGranularity.token].map}
+    assert rows[f"{SPATIAL}.to_q"]["range"] is None
+    rows = {r["layer"]: r for r in quantizations[ActivationGranularity.timestep].map}
+    assert rows["conv_in"]["range"][0] < 0 < rows["conv_in"]["range"][1]
+
+
+def test_timestep_grids_are_those_of_their_own_entries(unet, stepped, adapter, quantizations):
+    loud = CalibrationSet.from_tensors(stepped.take([0, 2]))
+    alone = quantize(unet, loud, adapter, ActivationGranularity.tensor)
+    for name, layer in quantizations[ActivationGranularity.timestep].layers.items():
+        if layer.grid is not None:
+            assert layer.grid.timesteps == (900.0, 100.0)
+            assert layer.grid.group(0).scale == pytest.approx(alone.layers[name].grid.scale, rel=1e-4)
+
+
+def at(quantization, number):
+    """The static quantization that a per-timestep one is at one of its timesteps."""
+
+    def fixed(site):
+        return replace(site, grid=site.grid.group(number)) if isinstance(site.grid, TimestepGrid) else site
+
+    return replace(
+        quantization,
+        layers={n: fixed(s) for n, s in quantization.layers.items()},
+        operands={n: fixed(s) for n, s in quantization.operands.items()},
+    )
+
+
+@torch.no_grad()
+def test_the_nearest_timesteps_grids_are_in_force(unet, stepped, quantizations):
+    """One layer as the textbook has it, then each call against the static conversions, alone and mixed."""
+    quantization = quantizations[ActivationGranularity.timestep]
+    model, static = convert(unet, quantization), [convert(unet, at(quantization, i)) for i in (0, 1)]
+    entries = stepped.take([0, 1])
+    for timestep, expected, other in ((930, *static), (40, *reversed(static))):
+        call = {**entries, "timestep": timestep}
+        output, close = model(**call).sample, expected(**call).sample
+        assert (output - close).norm() < 0.2 * (output - other(**call).sample).norm()
+    inputs = {}
+    model.conv_in.input_quantizer.register_forward_hook(lambda m, args, out: inputs.update(x=args[0], x_hat=out))
+    model(**entries)
+    grid = quantization.layers["conv_in"].grid
+    halves = zip(inputs["x"].chunk(2), inputs["x_hat"].chunk(2), (0, 1), strict=True)
+    for x, x_hat, number in halves:
+        torch.testing.assert_close(x_hat, grid.group(number)(x))
+
+
+@torch.no_grad()
+def test_copies_of_a_converted_denoiser_keep_their_own_time(unet, stepped, quantizations):
+    entry = stepped.take([0])
+    model = convert(unet, quantizations[ActivationGranularity.timestep])
+    before = model(**entry).sample
+    twin = copy.deepcopy(model)
+    twin(**{**entry, "timestep": 100})
+    attention = model.get_submodule(TEMPORAL).processor.operands.q
+    assert attention.grid.current is model.conv_in.input_quantizer.grid.current
+    assert attention.grid.current is not twin.conv_in.input_quantizer.grid.current
+    assert attention.grid.current.timesteps.item() == 900
+    assert torch.equal(twin(**entry).sample, before)
+
+
+def test_a_layer_called_outside_of_the_denoiser_says_so(unet, quantizations):
+    model = convert(unet, quantizations[ActivationGranularity.timestep])
+    with pytest.raises(RuntimeError, match="outside of the denoiser's forward"):
+        model.conv_in(torch.randn(1, 4, 8, 8))
