@@ -16,12 +16,12 @@ averages; a drawn t is captured at the sampler's nearest step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qvd.methods.base import CalibrationPlan, PTQMethod, TimestepChoice
-from qvd.options.rules import RangeMethod, SiteBits
+from baselines.options import PTQ4DMOptions
+from qvd.methods.base import PTQMethod
+from qvd.spec.rules import SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from qvd.algorithms.layerwise import LayerSettings
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
+    from qvd.graph.anatomy import BoundaryLayers
     from qvd.methods.base import QuantizationContext
-    from qvd.models.base import BoundaryLayers
     from qvd.numerics.grids import AffineGrid
     from qvd.options.bits import Bits
     from qvd.spec.quantization import Quantization
@@ -42,47 +42,8 @@ NUM_THRESHOLDS = 100
 BATCH_BINS = 2048
 
 
-class Variant(Enum):
-    """Whose timestep distribution: the paper's text or the released script."""
-
-    paper = "paper"
-    released = "released"
-
-
-CHOICES = {Variant.paper: TimestepChoice.ndtc_paper, Variant.released: TimestepChoice.ndtc_released}
-
-
-@dataclass(frozen=True)
-class PTQ4DM(PTQMethod):
-    """PTQ4DM; see the head of this file.
-
-    Attributes:
-        variant: decides `calibration.timesteps`, unless that is `uniform`, the paper's own ablation.
-        momentum: share of the old threshold in the running average.
-        batch_size: entries per batch of that average.
-        seed: of the order in which batches draw entries.
-    """
-
-    name: str = "ptq4dm"
-    calibration: CalibrationPlan = field(
-        default_factory=lambda: CalibrationPlan(1024, 1, timesteps=TimestepChoice.ndtc_paper)
-    )
-    weight_range: RangeMethod = RangeMethod.lp
-    activation_range: RangeMethod = RangeMethod.lp
-    variant: Variant = Variant.paper
-    momentum: float = 0.9
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
-        if self.batch_size < 1:
-            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
-        if self.calibration.timesteps is not TimestepChoice.uniform:
-            plan = replace(self.calibration, timesteps=CHOICES[self.variant])
-            object.__setattr__(self, "calibration", plan)
+class PTQ4DM(PTQ4DMOptions, PTQMethod):
+    """PTQ4DM; see the head of this file."""
 
     @property
     def settings(self) -> LayerSettings:
@@ -122,7 +83,7 @@ class PTQ4DM(PTQMethod):
         """The grid of every quantized input: the running average over batches of each batch's best threshold."""
         import torch
 
-        from qvd.calibration.observe import attention_operands_to, layer_inputs_to
+        from qvd.graph.hooks import attention_operands_to, layer_inputs_to
         from qvd.graph.sites import weighted_layers
 
         averages = {

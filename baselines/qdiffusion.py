@@ -22,13 +22,13 @@ all timesteps, and running ranges see them in random order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
-from qvd.options.rules import ActivationGranularity, RangeMethod, SiteBits
+from baselines.options import QDiffusionOptions
+from qvd.methods.base import PTQMethod
+from qvd.spec.rules import SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,45 +45,8 @@ if TYPE_CHECKING:
     from qvd.spec.quantization import LayerQuantization, Quantization
 
 
-@dataclass(frozen=True)
-class QDiffusion(PTQMethod):
-    """Q-Diffusion; see the head of this file.
-
-    Attributes:
-        reconstruction: `block` is the method; `layer` and `none` are ablations.
-        adaround, lsq: how roundings and activation scales are learned.
-        running_stat: activation ranges by running min-max instead of the search.
-        momentum: its share of the old range.
-        batch_size: entries per batch of the activation statistics.
-        split_shortcuts: two quantizers for skip concatenations.
-        seed: of the order of batches and of the units' random batches.
-    """
-
-    name: str = "qdiffusion"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
-    weight_range: RangeMethod = RangeMethod.lp
-    activation_range: RangeMethod = RangeMethod.lp
-    reconstruction: Reconstruction = Reconstruction.block
-    adaround: AdaRoundSettings = field(default_factory=AdaRoundSettings)
-    running_stat: bool = False
-    momentum: float = 0.95
-    batch_size: int = 16
-    lsq: LsqSettings = field(default_factory=LsqSettings)
-    split_shortcuts: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
-        if self.batch_size < 1:
-            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
-        per_tensor = self.activation_granularity is ActivationGranularity.tensor
-        if not per_tensor and (self.running_stat or self.lsq.iterations):
-            raise ValueError(
-                f"quantizer.activation_granularity={self.activation_granularity.value}: running_stat and lsq find "
-                "per-tensor ranges; allowed with quantizer.running_stat=false quantizer.lsq.iterations=0"
-            )
+class QDiffusion(QDiffusionOptions, PTQMethod):
+    """Q-Diffusion; see the head of this file."""
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
@@ -146,7 +109,7 @@ class QDiffusion(PTQMethod):
         """Show every watch its site's activations in the weight-quantized model, entries in random order."""
         import torch
 
-        from qvd.calibration.observe import attention_operands_to, layer_inputs_to
+        from qvd.graph.hooks import attention_operands_to, layer_inputs_to
         from qvd.graph.sites import weighted_layers
 
         model = rounded_model(task.denoiser, weights)

@@ -12,11 +12,12 @@ has no such layers. Both attention matmuls are quantized as in the source, the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.options.rules import RangeMethod, SiteBits
+from baselines.options import SmoothQuantOptions
+from qvd.methods.base import PTQMethod
+from qvd.spec.rules import SiteBits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,38 +25,16 @@ if TYPE_CHECKING:
     from qvd.algorithms.layerwise import LayerSettings
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
+    from qvd.graph.anatomy import BoundaryLayers
     from qvd.methods.base import QuantizationContext
-    from qvd.models.base import BoundaryLayers
     from qvd.options.bits import Bits
     from qvd.spec.quantization import Quantization
 
 BOUNDARY_WEIGHT_BITS = 8
 
 
-@dataclass(frozen=True)
-class SmoothQuant(PTQMethod):
-    """SmoothQuant; see the head of this file.
-
-    Attributes:
-        alpha: migration strength in [0, 1]: 0 leaves all difficulty to the weights' own scale, 1 moves all of the
-            activations' into them.
-        symmetric: absmax quantizers as in the source; false: asymmetric ones.
-    """
-
-    name: str = "smoothquant"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
-    alpha: float = 0.5
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"quantizer.alpha={self.alpha}: must be in [0, 1]")
-        if self.activation_range is not RangeMethod.minmax:
-            raise ValueError(
-                f"quantizer.activation_range={self.activation_range.value}: "
-                "must be minmax, the extremes that channels are balanced by"
-            )
+class SmoothQuant(SmoothQuantOptions, PTQMethod):
+    """SmoothQuant; see the head of this file."""
 
     @property
     def settings(self) -> LayerSettings:

@@ -14,12 +14,12 @@ spans the classes. See `baselines.qdiffusion` for what holds for the other block
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from baselines.options import TFMQOptions
 from baselines.qdiffusion import QDiffusion
-from qvd.options.reconstruction import LsqSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,23 +29,12 @@ if TYPE_CHECKING:
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
     from qvd.methods.base import QuantizationContext
-    from qvd.options.rules import SiteBits
     from qvd.spec.quantization import Notes, Quantization
+    from qvd.spec.rules import SiteBits
 
 
-@dataclass(frozen=True)
-class TFMQ(QDiffusion):
-    """TFMQ-DM; see the head of this file.
-
-    Attributes:
-        temporal_rounding: learn the Temporal Information Block's rounding.
-        timestep_ranges: one activation range per timestep in it.
-    """
-
-    name: str = "tfmq"
-    lsq: LsqSettings = field(default_factory=lambda: LsqSettings(iterations=0))
-    temporal_rounding: bool = True
-    timestep_ranges: bool = True
+class TFMQ(TFMQOptions, QDiffusion):
+    """TFMQ-DM; see the head of this file."""
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
@@ -112,7 +101,7 @@ class TFMQ(QDiffusion):
         """`quantization` with a min-max grid per timestep for every quantized input in the block."""
         from baselines.qdiffusion import rounded_model
         from qvd.numerics.affine import affine_parameters
-        from qvd.numerics.group_grids import TimestepGrid
+        from qvd.numerics.grids import TimestepGrid
 
         timesteps = tuple(context.timesteps.double().tolist())
         weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
@@ -139,7 +128,7 @@ def block_inputs(denoiser: nn.Module, names: Sequence[str], context: Quantizatio
     """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
     import torch
 
-    from qvd.calibration.observe import layer_inputs_to
+    from qvd.graph.hooks import layer_inputs_to
 
     embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
     seen: dict[str, Tensor] = {}

@@ -14,46 +14,25 @@ head, probabilities per query at `softmax_bits`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.options.rules import ActivationGranularity, RangeMethod, SiteBits
+from baselines.options import ViDiTQOptions
+from qvd.methods.base import PTQMethod
+from qvd.spec.rules import SiteBits
 
 if TYPE_CHECKING:
     from torch import nn
 
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
+    from qvd.graph.anatomy import BoundaryLayers
     from qvd.methods.base import QuantizationContext
-    from qvd.models.base import BoundaryLayers
     from qvd.options.bits import Bits
     from qvd.spec.quantization import Quantization
 
 
-@dataclass(frozen=True)
-class ViDiTQ(PTQMethod):
-    """ViDiT-Q without its rotation and mixed precision; see the head of this file.
-
-    Attributes:
-        alpha: migration strength in [0, 1].
-        float_attention: leave both attention matmuls in floating point, as in the source.
-    """
-
-    name: str = "vidit_q"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
-    activation_granularity: ActivationGranularity = ActivationGranularity.token
-    alpha: float = 0.5
-    float_attention: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"quantizer.alpha={self.alpha}: must be in [0, 1]")
-        if self.activation_range is not RangeMethod.minmax:
-            raise ValueError(
-                f"quantizer.activation_range={self.activation_range.value}: must be minmax, what a token's range is"
-            )
+class ViDiTQ(ViDiTQOptions, PTQMethod):
+    """ViDiT-Q without its rotation and mixed precision; see the head of this file."""
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """Embedders, first and last layer in floating point."""

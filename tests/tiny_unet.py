@@ -6,9 +6,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch.nn import functional as F
 
-from qvd.algorithms.reconstruction.units import units_of_types
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.models.base import BoundaryLayers
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.unets import skip_concatenations
 
 

@@ -42,7 +42,7 @@ def calibrate(samples: int, steps: int, inference_steps: int, store: str) -> Non
     from experiments.attributes import compose_run_config
     from experiments.progress import Reporter
     from experiments.stages.stages import Stages
-    from qvd.methods.base import CalibrationPlan
+    from qvd.options.calibration import CalibrationPlan
     from qvd.store.artifacts import Store
 
     words = ["model=tiny_modelscope", "quantizer=fp", f"num_inference_steps={inference_steps}"]

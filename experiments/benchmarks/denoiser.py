@@ -20,8 +20,8 @@ from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.stages.stages import Stages
 from qvd.backends.convert import convert
-from qvd.calibration.observe import layer_inputs_to
 from qvd.graph.absorb import absorbing_norms
+from qvd.graph.hooks import layer_inputs_to
 from qvd.spec.quantization import Quantization
 from qvd.store.artifacts import Store
 

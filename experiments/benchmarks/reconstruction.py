@@ -27,11 +27,12 @@ from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
 from qvd.algorithms.reconstruction.gram import Errors, learn_layer
 from qvd.backends.convert import convert
 from qvd.backends.trainable import TrainedLayer
-from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
-from qvd.calibration.plan import CalibrationPlan
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.capture import capture_calibration_batch
 from qvd.graph.sites import kind, weighted_layers
 from qvd.numerics.adaround import annealed_beta, regularizer
 from qvd.numerics.range_search import channel_parameters
+from qvd.options.calibration import CalibrationPlan
 from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
 from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight

@@ -142,7 +142,7 @@ def transformed_ranges(
     """
     import torch
 
-    from qvd.algorithms.layerwise import ChannelTransform
+    from qvd.numerics.channels import ChannelTransform
 
     found = {}
     for name, layer in quantization.layers.items():

@@ -30,9 +30,9 @@ class StudiedArm:
 
 def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
     """The QVD arm with both of its parts at work and the fewest activation bits; None where there is none."""
-    from qvd.algorithms.htdq.grids import HtdqForm
-    from qvd.algorithms.scri.search import ScriMode
     from qvd.methods.qvd import QVD
+    from qvd.options.htdq import HtdqForm
+    from qvd.options.scri import ScriMode
 
     complete = [
         c

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.graph.trajectory import DenoiserCall
-    from qvd.methods.base import CalibrationPlan, PTQMethod
+    from qvd.methods.base import PTQMethod
+    from qvd.options.calibration import CalibrationPlan
 
 SAMPLING_CODE = ("qvd/models",)
 CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration")
@@ -227,7 +228,7 @@ class Stages:
 
     def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
-        from qvd.calibration.calibration_set import capture_calibration_batch
+        from qvd.calibration.capture import capture_calibration_batch
         from qvd.models.sampling import batches
 
         config = self.config
@@ -304,8 +305,8 @@ class Stages:
             from qvd.algorithms.reconstruction.unit_store import UnitStore
             from qvd.calibration.observers import Ranges
             from qvd.graph.cost import bit_operations
+            from qvd.graph.size import stored_bytes, theoretical_bytes
             from qvd.methods.base import QuantizationContext
-            from qvd.spec.quantization import stored_bytes, theoretical_bytes
 
             timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
             checkpoint = UnitStore(self.store.work_folder("quantization", inputs))
@@ -333,7 +334,8 @@ class Stages:
 
         def compute() -> Result:
             from qvd.graph.cost import bit_operations
-            from qvd.spec.quantization import Quantization, num_bytes
+            from qvd.graph.size import num_bytes
+            from qvd.spec.quantization import Quantization
 
             entry = calibration.open(self.config.device).take([0])
             operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qvd.algorithms.layerwise import ChannelTransform, LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerSettings, quantize_layer
 from qvd.calibration.observers import SiteRange
 from qvd.graph.sites import Weighted, num_groups
+from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid
 from qvd.numerics.range_search import histogram_parameters
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization, Notes
+from qvd.spec.rules import SiteBits
 
 SMALLEST = 1e-5
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from qvd.algorithms.layerwise import ChannelTransform, LayerSettings, activation_grid
+from qvd.algorithms.layerwise import LayerSettings, activation_grid
 from qvd.backends.convert import Site
-from qvd.calibration.observe import attention_operands_to, layer_inputs_to
 from qvd.calibration.observers import HistogramObserver
+from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import Weighted, channel_dim, operand_sites, weighted_layers
-from qvd.numerics.grids import AffineGrid, InputGrid
-from qvd.numerics.group_grids import FrameGrid, TimestepGrid, TokenGrid, frames_apart
+from qvd.numerics.channels import ChannelTransform
+from qvd.numerics.grids import AffineGrid, FrameGrid, InputGrid, TimestepGrid, TokenGrid, frames_apart
 from qvd.options.progress import Progress, no_progress
 from qvd.options.rules import ActivationGranularity
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization

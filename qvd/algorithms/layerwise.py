@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from qvd.backends.simulated import scale_input_channels
 from qvd.calibration.observers import SiteRange
 from qvd.graph.sites import Conv, Weighted, kind, num_groups
+from qvd.numerics.channels import IDENTITY, ChannelTransform, scale_input_channels
 from qvd.numerics.grids import AffineGrid, Grid
 from qvd.numerics.range_search import NUM_CANDIDATES, histogram_parameters, thresholds
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization, Notes, OperandQuantization, QuantizedWeight, quantize_weight
+from qvd.spec.rules import SiteBits
 
 
 @dataclass(frozen=True)
@@ -37,29 +38,6 @@ class LayerSettings:
     def factors(self) -> Tensor:
         """The candidates of the range search."""
         return thresholds(self.num_thresholds)
-
-
-@dataclass(frozen=True)
-class ChannelTransform:
-    """x'' = (x - shift)/scale per input channel, each (channels,) float32 or None."""
-
-    shift: Tensor | None = None
-    scale: Tensor | None = None
-
-    @property
-    def is_identity(self) -> bool:
-        return self.shift is None and self.scale is None
-
-    def __call__(self, x: Tensor, dim: int) -> Tensor:
-        """x'' of an `x` whose channels lie on dimension `dim`."""
-        shape = [1] * x.dim()
-        shape[dim] = -1
-        if self.shift is not None:
-            x = x - self.shift.view(shape)
-        return x if self.scale is None else x / self.scale.view(shape)
-
-
-IDENTITY = ChannelTransform()
 
 
 def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> AffineGrid:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from qvd.backends.simulated import ActivationQuantizer, execution
+from qvd.backends.timestep import CurrentTimestep, bind
 from qvd.graph.attention import Operand, OperandAttnProcessor, Operands, check_processor
 from qvd.graph.sites import OPERANDS, attention_modules, weighted_layers
-from qvd.numerics.grids import InputGrid
-from qvd.numerics.group_grids import CurrentTimestep, TimestepGrid, bind
+from qvd.numerics.grids import InputGrid, TimestepGrid
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 
 Site = TypeVar("Site", LayerQuantization, OperandQuantization)

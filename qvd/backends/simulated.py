@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvd.graph.sites import Conv, Weighted, num_groups
+from qvd.numerics.channels import scale_input_channels
 from qvd.numerics.grids import AffineGrid, InputGrid
 from qvd.spec.quantization import LayerQuantization
 
@@ -88,13 +89,6 @@ def simulated_weight(layer: Weighted, quantization: LayerQuantization) -> Tensor
         return quantization.weight.dequantize()
     weight = layer.weight.detach().float()
     return weight if quantization.scale is None else scale_input_channels(weight, quantization.scale, num_groups(layer))
-
-
-def scale_input_channels(weight: Tensor, scale: Tensor, groups: int = 1) -> Tensor:
-    """W·c: weight (out, in/groups, …) times scale (in,) along the input channels."""
-    out = weight.shape[0]
-    per_group = scale.view(groups, 1, -1).expand(groups, out // groups, -1).reshape(out, -1)
-    return weight * per_group.view(*per_group.shape, *[1] * (weight.dim() - 2))
 
 
 class QuantizedLinear(QuantizedLayer):

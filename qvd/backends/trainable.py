@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvd.backends.lsq import SplitStepQuantizer, StepQuantizer
-from qvd.backends.simulated import QuantizedTemporalConv, scale_input_channels
+from qvd.backends.simulated import QuantizedTemporalConv
 from qvd.graph.attention import OperandAttnProcessor, Operands
 from qvd.graph.sites import OPERANDS, Weighted, attention_modules, num_groups
 from qvd.numerics.adaround import hard_codes, initial_alpha, rounding_up, soft_codes
+from qvd.numerics.channels import scale_input_channels
 from qvd.numerics.grids import SplitGrid
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 

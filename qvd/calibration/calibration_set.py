@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qvd.calibration.plan import steps_of_samples
-from qvd.models.sampling import sample_batch
+from qvd.graph.trajectory import by_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from diffusers import DiffusionPipeline
-
-    from qvd.calibration.plan import CalibrationPlan
-    from qvd.models.base import ModelAdapter
 
 
 class CalibrationSet:
@@ -107,7 +101,7 @@ class TensorPart:
 
     def entries(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """Argument → (len(index), rows per entry, …)."""
-        return {name: _by_entry(tensor, self.num_entries)[index] for name, tensor in self.tensors.items()}
+        return {name: by_entry(tensor, self.num_entries)[index] for name, tensor in self.tensors.items()}
 
     def column(self, name: str) -> torch.Tensor:
         """The whole of one argument."""
@@ -129,7 +123,7 @@ class FilePart:
         from safetensors import safe_open
 
         with safe_open(self.path, "pt") as content:
-            return {n: _by_entry(content.get_tensor(n), self.num_entries)[index] for n in content.keys()}  # noqa: SIM118
+            return {n: by_entry(content.get_tensor(n), self.num_entries)[index] for n in content.keys()}  # noqa: SIM118
 
     def column(self, name: str) -> torch.Tensor:
         """The whole of one argument."""
@@ -139,83 +133,8 @@ class FilePart:
             return content.get_tensor(name).clone()
 
 
-def _by_entry(tensor: torch.Tensor, num_entries: int) -> torch.Tensor:
-    return tensor.unflatten(0, (num_entries, -1))
-
-
 def concatenate(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Join tensors of the same names along dim 0."""
     import torch
 
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-class _Complete(Exception):
-    """Everything wanted has been captured: the rest of the sampling loop and the decoder need not run."""
-
-
-def capture_calibration_batch(
-    adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
-    prompts: list[str],
-    indices: range,
-    *,
-    seed: int,
-    num_inference_steps: int,
-    plan: CalibrationPlan,
-) -> dict[str, torch.Tensor]:
-    """Inputs of the FP denoiser along one sampled batch, at the steps that `plan` wants of each sample.
-
-    Returns:
-        Tensors by argument name of the denoiser's forward, stacked on dim 0 over steps and samples; with
-        classifier-free guidance both the unconditional and the conditional half are in it. Each entry carries the
-        timestep that the denoiser was really called with. Floating tensors are bfloat16, except those of one number
-        per entry (timesteps), which are exact.
-    """
-    timesteps = adapter.timesteps(pipeline, num_inference_steps)
-    wanted = steps_of_samples(plan, timesteps.tolist(), train_timesteps(pipeline), seed, indices)
-    last = max(max(steps) for steps in wanted)
-    denoiser = adapter.denoiser(pipeline)
-    signature = inspect.signature(denoiser.forward)
-    captured: list[dict[str, torch.Tensor]] = []
-    step = 0
-
-    def record(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        nonlocal step
-        samples = [number for number, steps in enumerate(wanted) for s in steps if s == step]
-        if samples:
-            captured.append(_entries_of(signature.bind(*args, **kwargs).arguments, samples, len(indices)))
-        if step == last:
-            raise _Complete
-        step += 1
-
-    handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
-    try:
-        sample_batch(
-            adapter, pipeline, prompts, indices, seed=seed, split="calibration", num_inference_steps=num_inference_steps
-        )
-    except _Complete:
-        pass
-    finally:
-        handle.remove()
-    return concatenate(captured)
-
-
-def train_timesteps(pipeline: DiffusionPipeline) -> int:
-    """T, the length of the diffusion that the model was trained on."""
-    return int(pipeline.scheduler.config.num_train_timesteps)
-
-
-def _entries_of(arguments: dict[str, Any], samples: list[int], num_samples: int) -> dict[str, torch.Tensor]:
-    """The entries of `samples` in every tensor argument of one call, which lie `num_samples` apart in each half."""
-    import torch
-
-    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
-    batch = min(len(value) for value in tensors.values() if value.ndim > 1)
-    index = torch.tensor([start + s for start in range(0, batch, num_samples) for s in samples])
-    result = {}
-    for name, value in tensors.items():
-        rows = value if value.ndim and len(value) >= batch else value.expand(batch)
-        entries = _by_entry(rows, batch)[index.to(value.device)].flatten(0, 1).cpu()
-        result[name] = entries.bfloat16() if entries.is_floating_point() and entries.ndim > 1 else entries
-    return result

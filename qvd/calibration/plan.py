@@ -1,55 +1,14 @@
-"""What a calibration set is made of: which samples, and which timesteps of each."""
+"""Which timesteps of which samples a calibration set captures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
+from qvd.options.calibration import CalibrationPlan, TimestepChoice
+
 NDTC_STREAM = 3  # next to qvd.models.sampling.SPLITS: the draws share no random state with any noise
-
-
-class TimestepChoice(Enum):
-    """`uniform`: evenly spaced sampler steps. `ndtc_*`: t ~ Normal, floored, clamped to [0, T - 1] (arXiv 2211.15736).
-
-    `ndtc_paper`: std √(T/2) and mean `ndtc_mean`·T, of which the paper only says that it is at most T/2.
-    `ndtc_released`: mean and std 0.4·T, as in the released script.
-    """
-
-    uniform = "uniform"
-    ndtc_paper = "ndtc_paper"
-    ndtc_released = "ndtc_released"
-
-
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """The make-up of a calibration set.
-
-    Attributes:
-        num_samples: prompts, each sampled once.
-        num_steps: captured timesteps per sample: evenly spaced sampler steps, or independent draws of NDTC.
-        timesteps: how they are chosen.
-        ndtc_mean: mean of `ndtc_paper` as a share of T, in (0, 0.5]; 0.5 is ours, the paper gives only the bound.
-    """
-
-    num_samples: int
-    num_steps: int
-    timesteps: TimestepChoice = TimestepChoice.uniform
-    ndtc_mean: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "num_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"quantizer.calibration.{name}={getattr(self, name)}: must be at least 1")
-        if not 0 < self.ndtc_mean <= 0.5:
-            raise ValueError(f"quantizer.calibration.ndtc_mean={self.ndtc_mean}: must be in (0, 0.5]")
-
-    def check(self, num_inference_steps: int) -> None:
-        """Raise ValueError where the plan asks for more evenly spaced steps than the sampler takes."""
-        if self.timesteps is TimestepChoice.uniform:
-            captured_steps(num_inference_steps, self.num_steps)
 
 
 def captured_steps(num_inference_steps: int, num_steps: int) -> list[int]:

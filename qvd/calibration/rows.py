@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import Conv, Weighted, weighted_layers
 
 

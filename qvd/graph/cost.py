@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qvd.calibration.observe import attention_operands_to
+from qvd.graph.hooks import attention_operands_to
 from qvd.graph.sites import OPERANDS, Weighted, attention_modules, operand_sites, weighted_layers
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 

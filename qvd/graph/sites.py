@@ -17,12 +17,9 @@ def weighted_layers(denoiser: nn.Module) -> dict[str, Weighted]:
 
 
 def attention_modules(denoiser: nn.Module) -> dict[str, Any]:
-    """Name → every diffusers `Attention` and released-Latte `FusedAttention`, in module order."""
-    from diffusers.models.attention_processor import Attention
-
-    from qvd.models.latte_network import FusedAttention
-
-    return {name: m for name, m in denoiser.named_modules() if isinstance(m, Attention | FusedAttention)}
+    """Name → every module with heads and an exchangeable processor, in module order: diffusers' `Attention` and its
+    like, such as the released Latte's `FusedAttention`."""
+    return {name: m for name, m in denoiser.named_modules() if hasattr(m, "heads") and hasattr(m, "processor")}
 
 
 def operand_sites(denoiser: nn.Module) -> list[str]:

@@ -1,16 +1,15 @@
-"""What denoisers predict at every step of sampling: on their own path, or on the inputs of another's."""
+"""A denoiser's calls during sampling: what it is given, and what it predicts, on its own path or on another's."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import torch
-    from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,50 @@ def recorded_calls(denoiser: nn.Module) -> Iterator[list[DenoiserCall]]:
 
 def predictions(calls: Sequence[DenoiserCall]) -> torch.Tensor:
     """float32 (calls, B, …): what was predicted in those calls."""
-    import torch
-
     return torch.stack([call.prediction for call in calls])
 
 
 def teacher_forced(denoiser: nn.Module, calls: Sequence[DenoiserCall]) -> torch.Tensor:
     """float32 (calls, B, …): what `denoiser` predicts from the inputs of another's calls."""
-    import torch
-
     with torch.no_grad():
         return torch.stack([denoiser(*call.args, **call.kwargs)[0].float().cpu() for call in calls])
+
+
+class Complete(Exception):
+    """Everything wanted has been captured: the rest of the sampling loop and the decoder need not run."""
+
+
+def first_call(denoiser: nn.Module, sample: Callable[[], object]) -> dict[str, Tensor]:
+    """Argument → tensor of the first call that `sample` makes of `denoiser`, as a calibration set would hold it."""
+    signature = inspect.signature(denoiser.forward)
+    call: dict[str, Tensor] = {}
+
+    def record(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        call.update(entries_of(signature.bind(*args, **kwargs).arguments, [0], 1))
+        raise Complete
+
+    handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        with suppress(Complete):
+            sample()
+    finally:
+        handle.remove()
+    return call
+
+
+def by_entry(tensor: Tensor, num_entries: int) -> Tensor:
+    """(num_entries·rows, …) → (num_entries, rows, …)."""
+    return tensor.unflatten(0, (num_entries, -1))
+
+
+def entries_of(arguments: dict[str, Any], samples: list[int], num_samples: int) -> dict[str, Tensor]:
+    """The entries of `samples` in every tensor argument of one call, which lie `num_samples` apart in each half."""
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    batch = min(len(value) for value in tensors.values() if value.ndim > 1)
+    index = torch.tensor([start + s for start in range(0, batch, num_samples) for s in samples])
+    result = {}
+    for name, value in tensors.items():
+        rows = value if value.ndim and len(value) >= batch else value.expand(batch)
+        entries = by_entry(rows, batch)[index.to(value.device)].flatten(0, 1).cpu()
+        result[name] = entries.bfloat16() if entries.is_floating_point() and entries.ndim > 1 else entries
+    return result

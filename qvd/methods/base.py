@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qvd.calibration.plan import CalibrationPlan, TimestepChoice
-from qvd.options.bits import ACTIVATION_BITS, Bits
+from qvd.options.bits import Bits
+from qvd.options.method import MethodOptions
 from qvd.options.progress import Progress, no_progress
-from qvd.options.rules import ActivationGranularity, LayerRule, RangeMethod, SiteBits, apply_rules, restrict
+from qvd.spec.rules import SiteBits, apply_rules, restrict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from qvd.algorithms.reconstruction.unit_store import UnitStore
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
-    from qvd.models.base import BoundaryLayers, ModelAdapter
+    from qvd.graph.anatomy import BoundaryLayers
+    from qvd.models.base import ModelAdapter
     from qvd.spec.quantization import LayerQuantization, Quantization
-
-
-__all__ = ["CalibrationPlan", "PTQMethod", "QuantizationContext", "TimestepChoice"]
 
 
 @dataclass(frozen=True)
@@ -46,39 +44,8 @@ class QuantizationContext:
     checkpoint: UnitStore | None = None
 
 
-@dataclass(frozen=True)
-class PTQMethod(ABC):
-    """A post-training quantization method and its settings.
-
-    Attributes:
-        name: how tables call it.
-        calibration: which calibration set it wants.
-        weight_range, activation_range: how clipping ranges are found; weights per output channel, activations
-            as `activation_granularity` says.
-        activation_granularity: what shares one activation grid; static per tensor unless a config says otherwise.
-        p_norm: the norm of the `lp` search.
-        bias_correction: b' = b + Ŵ·s + (W - Ŵ)·μ (ours, offered to every method).
-        softmax_bits: bits of attention probabilities (Q-Diffusion's default is 8); null: the run's activation bits.
-        only: patterns of the layers and operands that are quantized at all, to study a part alone; empty: all.
-        rules: exceptions by layer name, the last match winning.
-    """
-
-    name: str
-    calibration: CalibrationPlan
-    weight_range: RangeMethod = RangeMethod.minmax
-    activation_range: RangeMethod = RangeMethod.minmax
-    activation_granularity: ActivationGranularity = ActivationGranularity.tensor
-    p_norm: float = 2.4
-    bias_correction: bool = False
-    softmax_bits: int | None = 8
-    only: list[str] = field(default_factory=list)
-    rules: list[LayerRule] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.p_norm <= 10:
-            raise ValueError(f"quantizer.p_norm={self.p_norm}: must be in (0, 10]")
-        if self.softmax_bits is not None and self.softmax_bits not in ACTIVATION_BITS:
-            raise ValueError(f"quantizer.softmax_bits={self.softmax_bits}: must be null or in 2…16")
+class PTQMethod(MethodOptions, ABC):
+    """A post-training quantization method: its options, and what it makes of a denoiser."""
 
     @abstractmethod
     def quantize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qvd.methods.base import CalibrationPlan, PTQMethod
+from qvd.methods.base import PTQMethod
+from qvd.options.method import FloatingPointOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from qvd.spec.quantization import Quantization
 
 
-@dataclass(frozen=True)
-class FloatingPoint(PTQMethod):
+class FloatingPoint(FloatingPointOptions, PTQMethod):
     """No quantization at all, whatever the bits."""
-
-    name: str = "fp"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=1, num_steps=1))
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext

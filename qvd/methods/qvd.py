@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qvd.algorithms.htdq.grids import HtdqForm
-from qvd.algorithms.scri.search import ScriMode
-from qvd.methods.base import CalibrationPlan, PTQMethod
-from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.methods.base import PTQMethod
+from qvd.options.htdq import HtdqForm
+from qvd.options.qvd import QVDOptions
+from qvd.options.reconstruction import Reconstruction
+from qvd.options.scri import ScriMode
+from qvd.spec.rules import SiteBits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,46 +18,16 @@ if TYPE_CHECKING:
 
     from qvd.calibration.calibration_set import CalibrationSet
     from qvd.calibration.observers import Ranges
+    from qvd.graph.anatomy import BoundaryLayers
     from qvd.methods.base import QuantizationContext
-    from qvd.models.base import BoundaryLayers
     from qvd.options.bits import Bits
     from qvd.spec.quantization import LayerQuantization, Quantization
 
 BOUNDARY_BITS = 8
 
 
-@dataclass(frozen=True)
-class QVD(PTQMethod):
-    """QVD as far as public sources give it; every switch of its ablation is a field.
-
-    Attributes:
-        htdq: the grid of temporal features.
-        scri: shift and scale of the other activations.
-        tau_candidates: how many τ the scale search tries per shift.
-        capture_rows: receptive fields kept per layer to judge SCRI on.
-        capture_entries: calibration entries that they are drawn from.
-        reconstruction: whether AdaRound learns the folded weights' roundings, activations quantized meanwhile.
-        adaround: how.
-    """
-
-    name: str = "qvd"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
-    weight_range: RangeMethod = RangeMethod.lp
-    activation_range: RangeMethod = RangeMethod.lp
-    bias_correction: bool = True
-    htdq: HtdqForm = HtdqForm.auto
-    scri: ScriMode = ScriMode.guarded
-    tau_candidates: int = 10
-    capture_rows: int = 512
-    capture_entries: int = 32
-    reconstruction: Reconstruction = Reconstruction.none
-    adaround: AdaRoundSettings = field(default_factory=AdaRoundSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("tau_candidates", "capture_rows", "capture_entries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"quantizer.{name}={getattr(self, name)}: must be at least 1")
+class QVD(QVDOptions, PTQMethod):
+    """QVD as far as public sources give it; every switch of its ablation is an option."""
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layers keep 8-bit weights, and 8-bit inputs as is usual (BRECQ, arXiv 2102.05426)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qvd.models.base import BoundaryLayers, ModelAdapter
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.models.base import ModelAdapter
+from qvd.options.model import AnimateDiffOptions
 
 if TYPE_CHECKING:
     import torch
@@ -16,17 +17,8 @@ if TYPE_CHECKING:
     from qvd.options.reconstruction import Reconstruction
 
 
-@dataclass(frozen=True)
-class AnimateDiff(ModelAdapter):
-    """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`).
-
-    Attributes:
-        motion_adapter: folder or hub id of the motion modules; null: those in the pipeline's own UNet.
-        motion_adapter_revision: commit, tag or branch of its hub id.
-    """
-
-    motion_adapter: str | None = None
-    motion_adapter_revision: str | None = None
+class AnimateDiff(AnimateDiffOptions, ModelAdapter):
+    """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`)."""
 
     text_parameters = 123_000_000  # CLIP-L
 
@@ -132,7 +124,7 @@ class AnimateDiff(ModelAdapter):
         from diffusers.models.attention import BasicTransformerBlock
         from diffusers.models.resnet import ResnetBlock2D
 
-        from qvd.algorithms.reconstruction.units import units_of_types
+        from qvd.graph.units import units_of_types
 
         return units_of_types(denoiser, granularity, (ResnetBlock2D, BasicTransformerBlock))
 

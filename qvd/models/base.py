@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qvd.options.model import DType, Init, Offload
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.trajectory import first_call
+from qvd.models.difficulty import raise_disparity_, skew_temporal_features_
+from qvd.models.noise import noise_generator
+from qvd.options.hub import MODELS
+from qvd.options.model import Init, ModelOptions
 
 if TYPE_CHECKING:
     import torch
@@ -17,86 +21,10 @@ if TYPE_CHECKING:
     from qvd.options.reconstruction import Reconstruction
 
 
-@dataclass(frozen=True)
-class BoundaryLayers:
-    """Layers that quantization methods treat apart, by module name.
+class ModelAdapter(ModelOptions, ABC):
+    """A diffusers text-to-video pipeline with a denoiser to quantize: what a family does with its options."""
 
-    Attributes:
-        first: layers that read the noisy latents.
-        last: layers that write the prediction.
-        embedders: layers that embed the timestep once for the whole network.
-    """
-
-    first: list[str]
-    last: list[str]
-    embedders: list[str]
-
-
-@dataclass(frozen=True)
-class ModelAdapter(ABC):
-    """A diffusers text-to-video pipeline with a denoiser to quantize.
-
-    Attributes:
-        path: folder in the hub's layout, or a hub id.
-        num_frames: frames per video.
-        resolution: side of the square frames in pixels.
-        num_inference_steps: sampler steps unless the run says otherwise.
-        guidance_scale: classifier-free guidance.
-        batch_size: videos sampled together; part of a sampling stage's resume granularity, not of its result.
-        embedded: whether the weights ship with the repository (labelled so in tables).
-        architecture: folder of the configs in `qvd/models/architectures`, for `init=random`; null: the weights' own.
-        init: `random` builds the true architecture with random weights and needs no file.
-        revision: commit, tag or branch of a hub id.
-        dtype: of the weights.
-        offload: what leaves a GPU's memory while it is not needed.
-        decode_chunk_size: frames that the autoencoder decodes at once.
-        disparity: the dial of difficulty (ours, `qvd.models.difficulty`; the function stays the same): factor by which
-            channel ranges are scattered wherever a linear path allows it; 1: off.
-        asymmetry: channel offsets in half-ranges, where biases allow it; 0: off.
-        temporal_skew: standard deviation of the log gains of the temporal features' channels; 0: off.
-    """
-
-    path: str
-    num_frames: int
-    resolution: int
-    num_inference_steps: int
-    guidance_scale: float
-    batch_size: int
-    embedded: bool = False
-    architecture: str | None = None
-    init: Init = Init.pretrained
-    revision: str | None = None
-    dtype: DType = DType.float32
-    offload: Offload = Offload.none
-    decode_chunk_size: int = 128
-    disparity: float = 1.0
-    asymmetry: float = 0.0
-    temporal_skew: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
-        if self.guidance_scale < 0:
-            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative")
-        for field, off in (("disparity", 1), ("asymmetry", 0), ("temporal_skew", 0)):
-            if not off <= getattr(self, field) < float("inf"):
-                raise ValueError(f"model.{field}={getattr(self, field)}: must be at least {off} ({off}: off)")
-        if self.dialled and (self.dtype is not DType.float32 or self.offload is Offload.sequential):
-            raise ValueError(
-                f"model.dtype={self.dtype.value}, model.offload={self.offload.value}: "
-                "disparity, asymmetry and temporal_skew need float32 and no sequential offload"
-            )
-
-    @property
-    def dialled(self) -> bool:
-        """Whether the dial of difficulty is turned on."""
-        return (self.disparity, self.asymmetry, self.temporal_skew) != (1, 0, 0)
-
-    @property
-    def marker(self) -> str:
-        """A file that the weights' folder must hold."""
-        return "model_index.json"
+    resizable: ClassVar[bool] = True  # whether the network takes any resolution
 
     def folder(self) -> Path:
         """The weights' folder; a hub id's is downloaded once.
@@ -107,15 +35,6 @@ class ModelAdapter(ABC):
         from qvd.models.hub import find_folder
 
         return find_folder(self.path, self.revision, self.embedded, self.marker)
-
-    def check(self) -> None:
-        """Refuse what could not be loaded, before anything is computed.
-
-        Raises:
-            FileNotFoundError: as `folder`.
-        """
-        if self.init is Init.pretrained:
-            self.folders()
 
     def folders(self) -> list[Path]:
         """Every folder that weights are read from."""
@@ -135,7 +54,7 @@ class ModelAdapter(ABC):
         """Where every part's config.json lies."""
         if self.architecture is None:
             return self.folder()
-        return Path(__file__).parent / "architectures" / self.architecture
+        return MODELS / "architectures" / self.architecture
 
     def load_pipeline(self, device: str) -> DiffusionPipeline:
         """The frozen pipeline in eval mode, in `dtype`, on `device` or offloaded.
@@ -161,10 +80,25 @@ class ModelAdapter(ABC):
         """
         pipeline = self.load_pipeline(device)
         if self.dialled:
-            from qvd.models.difficulty import dial_
-
-            dial_(self, pipeline, prompt)
+            self._turn_dial_(pipeline, prompt)
         return pipeline
+
+    def _turn_dial_(self, pipeline: DiffusionPipeline, prompt: str) -> None:
+        denoiser = self.denoiser(pipeline)
+        if self.disparity > 1 or self.asymmetry > 0:
+            raise_disparity_(denoiser, self._first_call(pipeline, prompt), self.disparity, self.asymmetry)
+        if self.temporal_skew > 0:
+            timesteps = self.timesteps(pipeline, self.num_inference_steps)
+            skew_temporal_features_(denoiser, self.temporal_features(denoiser, timesteps), self.temporal_skew)
+
+    def _first_call(self, pipeline: DiffusionPipeline, prompt: str) -> dict[str, torch.Tensor]:
+        """The denoiser's arguments at the first step of sampling `prompt`."""
+        denoiser, generators = self.denoiser(pipeline), [noise_generator(0, "calibration", 0)]
+        with torch.no_grad():
+            call = first_call(denoiser, lambda: self.sample(pipeline, [prompt], generators, self.num_inference_steps))
+        device = next(denoiser.parameters()).device
+        is_data = {name: tensor.is_floating_point() and tensor.ndim > 1 for name, tensor in call.items()}
+        return {name: (t.float() if is_data[name] else t).to(device) for name, t in call.items()}
 
     @abstractmethod
     def pretrained_pipeline(self) -> DiffusionPipeline:
@@ -186,8 +120,6 @@ class ModelAdapter(ABC):
             denoiser: only its config is read.
             entries: videos in the call; guidance makes two of each sample.
         """
-
-    resizable: ClassVar[bool] = True  # whether the network takes any resolution
 
     @property
     @abstractmethod

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class Classes(Enum):
-    """What a model's classes are: `none`, the combinations of `shapes`, or the classes of UCF-101 in name order."""
-
-    none = "none"
-    shapes = "shapes"
-    ucf101 = "ucf101"
+from qvd.options.model import Classes
 
 
 def class_names(classes: Classes) -> list[str]:

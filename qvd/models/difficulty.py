@@ -10,30 +10,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qvd.backends.simulated import scale_input_channels
-from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import channel_dim, num_groups, weighted_layers
 from qvd.models.linear_paths import LinearPath, linear_paths
-
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
-    from qvd.models.base import ModelAdapter
-
-
-def dial_(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> None:
-    """Turn the dial of a pipeline's denoiser as the adapter's `disparity`, `asymmetry` and `temporal_skew` say."""
-    denoiser = adapter.denoiser(pipeline)
-    if adapter.disparity > 1 or adapter.asymmetry > 0:
-        raise_disparity_(denoiser, _first_call(adapter, pipeline, prompt), adapter.disparity, adapter.asymmetry)
-    if adapter.temporal_skew > 0:
-        timesteps = adapter.timesteps(pipeline, adapter.num_inference_steps)
-        skew_temporal_features_(denoiser, adapter.temporal_features(denoiser, timesteps), adapter.temporal_skew)
+from qvd.numerics.channels import scale_input_channels
 
 
 @torch.no_grad()
@@ -157,17 +142,3 @@ def skew_temporal_features_(denoiser: nn.Module, features: Mapping[str, Tensor],
             modulation[0] = nn.Sequential(modulation[0], ChannelGain(gain))
         elif site == "adaln_single.linear":
             network.adaln_single.silu = nn.Sequential(network.adaln_single.silu, ChannelGain(gain))
-
-
-def _first_call(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> dict[str, Tensor]:
-    """The denoiser's arguments at the first step of sampling `prompt`."""
-    from qvd.calibration.calibration_set import CalibrationSet, TensorPart, capture_calibration_batch
-    from qvd.calibration.plan import CalibrationPlan
-
-    plan, steps = CalibrationPlan(num_samples=1, num_steps=1), adapter.num_inference_steps
-    captured = capture_calibration_batch(
-        adapter, pipeline, [prompt], range(1), seed=0, num_inference_steps=steps, plan=plan
-    )
-    device = next(adapter.denoiser(pipeline).parameters()).device
-    calibration = CalibrationSet([TensorPart(captured)], device)
-    return calibration.take(range(len(calibration)))

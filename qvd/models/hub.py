@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-HUB_ID = re.compile(r"[\w.\-]+/[\w.\-]+")
+from qvd.options.hub import check_folder, local_folder
+
 # A part's own repository holds its weights in several formats.
 PART_FILES = ["config.json", "diffusion_pytorch_model.safetensors"]
-
-
-def local_folder(path: str, embedded: bool, marker: str) -> Path | None:
-    """The folder at `path` if it holds the file `marker`; embedded paths lie beside this module."""
-    folder = Path(path)
-    if not folder.is_absolute() and embedded:
-        folder = Path(__file__).parent / folder
-    return folder if (folder / marker).is_file() else None
 
 
 def find_folder(path: str, revision: str | None, embedded: bool, marker: str, option: str = "model.path") -> Path:
@@ -35,8 +27,7 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
     folder = local_folder(path, embedded, marker)
     if folder is not None:
         return folder
-    if embedded or not HUB_ID.fullmatch(path) or Path(path).is_dir():
-        raise FileNotFoundError(f"{option}={path}: no diffusers pipeline there ({marker} is missing)")
+    check_folder(path, embedded, marker, option)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

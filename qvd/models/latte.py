@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qvd.models.base import BoundaryLayers, ModelAdapter
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.models.base import ModelAdapter
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MAX_TOKENS = 120  # the pipeline's own limit
 
 
-@dataclass(frozen=True)
 class Latte(ModelAdapter):
     """Adapter of the Latte T2V family (full size: `maxin-cn/Latte-1`)."""
 
@@ -115,7 +114,7 @@ class Latte(ModelAdapter):
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
         from diffusers.models.attention import BasicTransformerBlock
 
-        from qvd.algorithms.reconstruction.units import units_of_types
+        from qvd.graph.units import units_of_types
 
         return units_of_types(denoiser, granularity, (BasicTransformerBlock,))
 

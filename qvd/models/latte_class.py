@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qvd.models.base import BoundaryLayers, ModelAdapter
-from qvd.models.class_names import Classes, class_label, class_names
-from qvd.options.model import Init
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.models.base import ModelAdapter
+from qvd.models.class_names import class_label, class_names
+from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -24,56 +22,11 @@ MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of 
 MIN_CLASSES = 4
 
 
-class Sampler(Enum):
-    """`ddpm` with the learned sigma, as released, or `ddim`; `folder`: whatever scheduler lies beside the weights."""
-
-    folder = "folder"
-    ddpm = "ddpm"
-    ddim = "ddim"
-
-
-@dataclass(frozen=True)
-class ClassLatteAdapter(ModelAdapter):
-    """Adapter of the released class-conditional and unconditional Latte.
-
-    Attributes:
-        classes: how prompts name classes; `none` for the unconditional checkpoints.
-        sampler: which scheduler draws.
-        checkpoint: file of the released weights in `path`; null: `path` is a folder in the hub's layout.
-        vae: folder or hub id of the autoencoder that a released checkpoint goes with.
-        vae_revision: commit, tag or branch of its hub id.
-    """
-
-    classes: Classes = Classes.none
-    sampler: Sampler = Sampler.folder
-    checkpoint: str | None = None
-    vae: str | None = None
-    vae_revision: str | None = None
+class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
+    """Adapter of the released class-conditional and unconditional Latte."""
 
     text_parameters = 0
     resizable = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.checkpoint is None) != (self.vae is None):
-            raise ValueError("model.checkpoint and model.vae go together: a released checkpoint has no autoencoder")
-
-    @property
-    def marker(self) -> str:
-        return self.checkpoint or "model_index.json"
-
-    def check(self) -> None:
-        """As of every adapter, and ValueError for a geometry that is not the network's own."""
-        super().check()
-        network, vae = (self._part_config(part) for part in ("transformer", "vae"))
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-        own = {"num_frames": network["num_frames"], "resolution": network["sample_size"] * scale}
-        for key, value in own.items():
-            if getattr(self, key) != value:
-                raise ValueError(f"model.{key}={getattr(self, key)}: this network makes {value} and nothing else")
-
-    def _part_config(self, part: str) -> dict[str, Any]:
-        return json.loads((self.config_folder() / part / "config.json").read_text())
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._vae_folder()] if self.vae else [])]
@@ -206,7 +159,7 @@ class ClassLatteAdapter(ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        from qvd.algorithms.reconstruction.units import units_of_types
+        from qvd.graph.units import units_of_types
         from qvd.models.latte_network import Block
 
         return units_of_types(denoiser, granularity, (Block,))

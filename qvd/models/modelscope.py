@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qvd.models.base import BoundaryLayers, ModelAdapter
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.models.base import ModelAdapter
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from qvd.options.reconstruction import Reconstruction
 
 
-@dataclass(frozen=True)
 class ModelScope(ModelAdapter):
     """Adapter of the ModelScope T2V family (full size: `damo-vilab/text-to-video-ms-1.7b`)."""
 
@@ -96,7 +95,7 @@ class ModelScope(ModelAdapter):
         from diffusers.models.attention import BasicTransformerBlock
         from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 
-        from qvd.algorithms.reconstruction.units import units_of_types
+        from qvd.graph.units import units_of_types
 
         return units_of_types(denoiser, granularity, (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock))
 

@@ -1,8 +1,14 @@
-"""The import-light choices of a model's config."""
+"""What a model family can be told."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from qvd.options.hub import MODELS, check_folder, local_folder
 
 
 class Init(Enum):
@@ -26,3 +32,161 @@ class Offload(Enum):
     none = "none"
     model = "model"
     sequential = "sequential"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A diffusers text-to-video pipeline with a denoiser to quantize.
+
+    Attributes:
+        path: folder in the hub's layout, or a hub id.
+        num_frames: frames per video.
+        resolution: side of the square frames in pixels.
+        num_inference_steps: sampler steps unless the run says otherwise.
+        guidance_scale: classifier-free guidance.
+        batch_size: videos sampled together; part of a sampling stage's resume granularity, not of its result.
+        embedded: whether the weights ship with the repository (labelled so in tables).
+        architecture: folder of the configs in `qvd/models/architectures`, for `init=random`; null: the weights' own.
+        init: `random` builds the true architecture with random weights and needs no file.
+        revision: commit, tag or branch of a hub id.
+        dtype: of the weights.
+        offload: what leaves a GPU's memory while it is not needed.
+        decode_chunk_size: frames that the autoencoder decodes at once.
+        disparity: the dial of difficulty (ours, `qvd.models.difficulty`; the function stays the same): factor by which
+            channel ranges are scattered wherever a linear path allows it; 1: off.
+        asymmetry: channel offsets in half-ranges, where biases allow it; 0: off.
+        temporal_skew: standard deviation of the log gains of the temporal features' channels; 0: off.
+    """
+
+    path: str
+    num_frames: int
+    resolution: int
+    num_inference_steps: int
+    guidance_scale: float
+    batch_size: int
+    embedded: bool = False
+    architecture: str | None = None
+    init: Init = Init.pretrained
+    revision: str | None = None
+    dtype: DType = DType.float32
+    offload: Offload = Offload.none
+    decode_chunk_size: int = 128
+    disparity: float = 1.0
+    asymmetry: float = 0.0
+    temporal_skew: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
+        if self.guidance_scale < 0:
+            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative")
+        for field, off in (("disparity", 1), ("asymmetry", 0), ("temporal_skew", 0)):
+            if not off <= getattr(self, field) < float("inf"):
+                raise ValueError(f"model.{field}={getattr(self, field)}: must be at least {off} ({off}: off)")
+        if self.dialled and (self.dtype is not DType.float32 or self.offload is Offload.sequential):
+            raise ValueError(
+                f"model.dtype={self.dtype.value}, model.offload={self.offload.value}: "
+                "disparity, asymmetry and temporal_skew need float32 and no sequential offload"
+            )
+
+    @property
+    def dialled(self) -> bool:
+        """Whether the dial of difficulty is turned on."""
+        return (self.disparity, self.asymmetry, self.temporal_skew) != (1, 0, 0)
+
+    @property
+    def marker(self) -> str:
+        """A file that the weights' folder must hold."""
+        return "model_index.json"
+
+    def check(self) -> None:
+        """Refuse a path at which nothing can be; whether a hub id can be reached shows when it is loaded.
+
+        Raises:
+            FileNotFoundError: neither a folder with a pipeline nor a hub id.
+        """
+        if self.init is Init.pretrained:
+            check_folder(self.path, self.embedded, self.marker)
+
+
+@dataclass(frozen=True)
+class AnimateDiffOptions(ModelOptions):
+    """The AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`).
+
+    Attributes:
+        motion_adapter: folder or hub id of the motion modules; null: those in the pipeline's own UNet.
+        motion_adapter_revision: commit, tag or branch of its hub id.
+    """
+
+    motion_adapter: str | None = None
+    motion_adapter_revision: str | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.init is Init.pretrained and self.motion_adapter is not None:
+            check_folder(self.motion_adapter, False, "config.json", option="model.motion_adapter")
+
+
+class Classes(Enum):
+    """What a model's classes are: `none`, the combinations of `shapes`, or the classes of UCF-101 in name order."""
+
+    none = "none"
+    shapes = "shapes"
+    ucf101 = "ucf101"
+
+
+class Sampler(Enum):
+    """`ddpm` with the learned sigma, as released, or `ddim`; `folder`: whatever scheduler lies beside the weights."""
+
+    folder = "folder"
+    ddpm = "ddpm"
+    ddim = "ddim"
+
+
+@dataclass(frozen=True)
+class ClassLatteOptions(ModelOptions):
+    """The released class-conditional and unconditional Latte.
+
+    Attributes:
+        classes: how prompts name classes; `none` for the unconditional checkpoints.
+        sampler: which scheduler draws.
+        checkpoint: file of the released weights in `path`; null: `path` is a folder in the hub's layout.
+        vae: folder or hub id of the autoencoder that a released checkpoint goes with.
+        vae_revision: commit, tag or branch of its hub id.
+    """
+
+    classes: Classes = Classes.none
+    sampler: Sampler = Sampler.folder
+    checkpoint: str | None = None
+    vae: str | None = None
+    vae_revision: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.checkpoint is None) != (self.vae is None):
+            raise ValueError("model.checkpoint and model.vae go together: a released checkpoint has no autoencoder")
+
+    @property
+    def marker(self) -> str:
+        return self.checkpoint or "model_index.json"
+
+    def check(self) -> None:
+        """As of every model, and ValueError for a geometry that is not the network's own."""
+        super().check()
+        if self.init is Init.pretrained and self.vae is not None:
+            check_folder(self.vae, False, "config.json", option="model.vae")
+        folder = MODELS / "architectures" / self.architecture if self.architecture else None
+        folder = folder or local_folder(self.path, self.embedded, self.marker)
+        if folder is None:  # a hub id whose configs are not here yet
+            return
+        network, vae = (_part_config(folder, part) for part in ("transformer", "vae"))
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)
+        own = {"num_frames": network["num_frames"], "resolution": network["sample_size"] * scale}
+        for key, value in own.items():
+            if getattr(self, key) != value:
+                raise ValueError(f"model.{key}={getattr(self, key)}: this network makes {value} and nothing else")
+
+
+def _part_config(folder: Path, part: str) -> dict[str, Any]:
+    return json.loads((folder / part / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""The import-light choices of a reconstruction."""
+"""How roundings and activation scales are learned."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import affine_parameters
-from qvd.numerics.grids import AffineGrid, grid_from_dict
-from qvd.numerics.group_grids import FrameGrid, TimestepGrid, TokenGrid
+from qvd.numerics.grids import AffineGrid, FrameGrid, TimestepGrid, TokenGrid, grid_from_dict
 from qvd.options.bits import Bits
 from qvd.options.rules import ActivationGranularity
 from qvd.spec.quantization import Quantization

@@ -7,14 +7,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qvd.algorithms.layerwise import ChannelTransform, LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerSettings, quantize_layer
 from qvd.backends.convert import convert
-from qvd.calibration.observe import layer_inputs_to
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.absorb import absorbing_norms
+from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import channel_dim, weighted_layers
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.numerics.channels import ChannelTransform
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import Quantization
+from qvd.spec.rules import SiteBits
 from tests.architectures import ARCHITECTURES, SIZES, build
 
 FLOAT = SiteBits(None, None, "test")

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from qvd.algorithms.layerwise import ChannelTransform, LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerSettings, quantize_layer
 from qvd.backends.simulated import QuantizedTemporalConv, execution
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import channel_dim
 from qvd.numerics.affine import fake_quantize
+from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid, PowerGrid
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization
+from qvd.spec.rules import SiteBits
 
 MINMAX = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=False)
 CORRECTED = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=True)

@@ -14,7 +14,7 @@ from qvd.algorithms.balance import channel_scale
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.numerics.group_grids import TokenGrid
+from qvd.numerics.grids import TokenGrid
 from qvd.options.bits import Bits
 from qvd.options.rules import ActivationGranularity, LayerRule
 from qvd.spec.quantization import Quantization

@@ -6,13 +6,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from baselines.ptq4dm import PTQ4DM, ThresholdAverage, Variant
+from baselines.options import Variant
+from baselines.ptq4dm import PTQ4DM, ThresholdAverage
 from experiments.config.build import build_node
 from qvd.backends.convert import convert
-from qvd.calibration.plan import CalibrationPlan, TimestepChoice
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import fake_quantize
 from qvd.options.bits import Bits
+from qvd.options.calibration import CalibrationPlan, TimestepChoice
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "ptq4dm.yaml"
 

@@ -13,7 +13,7 @@ from experiments.config.build import build_node
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
-from qvd.numerics.group_grids import TimestepGrid
+from qvd.numerics.grids import TimestepGrid
 from qvd.options.bits import Bits
 from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
 from qvd.options.rules import RangeMethod

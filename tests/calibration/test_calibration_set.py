@@ -6,8 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from experiments.attributes import compose_run_config
-from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
-from qvd.calibration.plan import CalibrationPlan, TimestepChoice, captured_steps, drawn_timesteps, steps_of_samples
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.capture import capture_calibration_batch
+from qvd.calibration.plan import captured_steps, drawn_timesteps, steps_of_samples
+from qvd.options.calibration import CalibrationPlan, TimestepChoice
 
 PROMPTS = ["a red circle moving left on a plain background", "a blue cross growing on a striped background"]
 

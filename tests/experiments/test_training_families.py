@@ -8,9 +8,9 @@ from experiments.attributes import shuffle_frames
 from experiments.training import animatediff, class_latte, latte
 from experiments.training.latents import VAE, latent_bank
 from qvd.models.animatediff import AnimateDiff
-from qvd.models.class_names import Classes
 from qvd.models.latte import Latte
 from qvd.models.latte_class import ClassLatteAdapter
+from qvd.options.model import Classes
 from tests.models.conftest import GEOMETRY
 
 PROMPTS = ["a red circle moving left on a plain background"]

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from baselines.naive import Naive
-from qvd.algorithms.htdq.grids import HtdqForm
-from qvd.algorithms.scri.search import ScriMode
 from qvd.backends.convert import convert
-from qvd.methods.base import CalibrationPlan, QuantizationContext
+from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
 from qvd.methods.qvd import QVD
 from qvd.options.bits import Bits
+from qvd.options.calibration import CalibrationPlan
+from qvd.options.htdq import HtdqForm
 from qvd.options.rules import LayerRule
+from qvd.options.scri import ScriMode
 from qvd.spec.quantization import LayerQuantization, Quantization
 
 SMALL = {"tau_candidates": 2, "capture_rows": 64, "capture_entries": 2}

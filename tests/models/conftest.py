@@ -9,11 +9,11 @@ from experiments.training.autoencoder import build_autoencoder
 from experiments.training.denoiser import build_scheduler, build_text_encoder, build_unet
 from qvd.data.shapes import all_captions
 from qvd.models.animatediff import AnimateDiff
-from qvd.models.class_names import Classes
 from qvd.models.latte import Latte
 from qvd.models.latte_class import ClassLatteAdapter
 from qvd.models.modelscope import ModelScope
 from qvd.models.tokenizer import build_caption_tokenizer
+from qvd.options.model import Classes
 
 GEOMETRY = {"num_frames": 8, "resolution": 32, "num_inference_steps": 10, "guidance_scale": 3.0, "batch_size": 16}
 

@@ -8,14 +8,15 @@ import torch
 
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
-from qvd.algorithms.reconstruction.units import unit_layers
 from qvd.backends.convert import convert
-from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
-from qvd.calibration.plan import CalibrationPlan
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.capture import capture_calibration_batch
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.attention import explicit_attention_
 from qvd.graph.sites import weighted_layers
+from qvd.graph.units import unit_layers
 from qvd.models.sampling import sample_batch
+from qvd.options.calibration import CalibrationPlan
 from qvd.options.reconstruction import Reconstruction
 from qvd.spec.quantization import Quantization
 from tests.models.conftest import FAMILIES

@@ -7,10 +7,10 @@ import torch
 from diffusers import DDPMScheduler
 from torch.nn import functional as F
 
-from qvd.models.class_names import Classes
-from qvd.models.latte_class import MAX_FEATURES, ClassLatteAdapter, Sampler
+from qvd.models.latte_class import MAX_FEATURES, ClassLatteAdapter
 from qvd.models.latte_network import ClassLatte, modulate
 from qvd.models.latte_pipeline import guide
+from qvd.options.model import Classes, Sampler
 from tests.models.conftest import GEOMETRY, randomised
 
 

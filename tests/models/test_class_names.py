@@ -5,7 +5,8 @@ import torch
 
 from experiments.training.class_latte import NUM_CLASSES, SumOfAttributes, class_labels
 from qvd.data.shapes import ATTRIBUTES, Shapes
-from qvd.models.class_names import Classes, class_label, class_names
+from qvd.models.class_names import class_label, class_names
+from qvd.options.model import Classes
 
 
 def test_captions_of_shapes_reach_the_class_of_their_attributes():

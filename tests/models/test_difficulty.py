@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
-from qvd.calibration.observe import layer_inputs_to
+from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.models.difficulty import ChannelGain, normal_scores, raise_disparity_, skew_temporal_features_
 from qvd.models.sampling import sample_batch

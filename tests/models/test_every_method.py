@@ -9,14 +9,15 @@ from torch import nn
 
 from experiments.attributes import compose_run_config
 from qvd.backends.convert import convert
-from qvd.calibration.calibration_set import CalibrationSet, capture_calibration_batch
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
-from qvd.calibration.plan import CalibrationPlan
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.models.base import ModelAdapter
 from qvd.options.bits import Bits
+from qvd.options.calibration import CalibrationPlan
 from tests.models.conftest import FAMILIES
 
 STEPS = 2

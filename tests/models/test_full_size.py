@@ -9,12 +9,13 @@ import torch
 
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
-from qvd.algorithms.reconstruction.units import unit_layers
 from qvd.graph.sites import weighted_layers
-from qvd.models.hub import HUB_ID, find_folder
+from qvd.graph.units import unit_layers
+from qvd.models.hub import find_folder
 from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
 from qvd.models.loading import GIB, advice, check_memory, required_memory
+from qvd.options.hub import HUB_ID
 from qvd.options.model import Offload
 from qvd.options.reconstruction import Reconstruction
 

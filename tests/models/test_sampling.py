@@ -1,6 +1,7 @@
 import torch
 
-from qvd.models.sampling import batches, noise_generator
+from qvd.models.noise import noise_generator
+from qvd.models.sampling import batches
 
 
 def draw(*key):

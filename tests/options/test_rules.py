@@ -2,7 +2,8 @@
 
 import pytest
 
-from qvd.options.rules import LayerRule, SiteBits, apply_rules, restrict
+from qvd.options.rules import LayerRule
+from qvd.spec.rules import SiteBits, apply_rules, restrict
 
 PLAN = {name: SiteBits(8, 8, "default") for name in ("down.conv1", "down.conv2", "mid.attn1.to_q")}
 

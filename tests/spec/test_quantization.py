@@ -13,10 +13,11 @@ from qvd.backends.convert import convert
 from qvd.backends.simulated import QuantizedLayer
 from qvd.graph.attention import OperandAttnProcessor
 from qvd.graph.sites import attention_modules, weighted_layers
+from qvd.graph.size import stored_bytes, theoretical_bytes
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.packing import pack, unpack
 from qvd.options.bits import Bits
-from qvd.spec.quantization import Quantization, stored_bytes, theoretical_bytes
+from qvd.spec.quantization import Quantization
 
 TIMESTEPS = torch.arange(0, 1000, 100)
 

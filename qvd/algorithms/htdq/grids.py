@@ -7,8 +7,9 @@ is needed. Each member of the HiDi-TQ family is searched over its own parameter 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
+
+from qvd.options.htdq import HtdqForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,19 +23,6 @@ MIXED_EDGES = 101
 MIXED_FIRST_EDGE = 0.5
 LOG_TAU_CANDIDATES = 61
 POWERS = [0.1 + 0.02 * i for i in range(45)] + [1.0]
-
-
-class HtdqForm(Enum):
-    """A member of the family; `auto` the best of those that fit in the bits; `off` treats the site like any other."""
-
-    auto = "auto"
-    mixed = "mixed"
-    log2 = "log2"
-    log2_charged = "log2_charged"
-    log_tau = "log_tau"
-    power = "power"
-    uniform = "uniform"
-    off = "off"
 
 
 @dataclass(frozen=True)

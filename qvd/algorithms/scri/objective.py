@@ -10,21 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qvd.algorithms.layerwise import (
-    ChannelTransform,
-    LayerSettings,
-    activation_grid,
-    correction_taps,
-    folded_weight,
-    layer_weight,
-)
+from qvd.algorithms.layerwise import LayerSettings, activation_grid, correction_taps, folded_weight, layer_weight
 from qvd.algorithms.scri.groups import ScriGroup
 from qvd.calibration.observers import SiteRange, bin_counts
 from qvd.graph.sites import Weighted
+from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid
 from qvd.numerics.range_search import NUM_CANDIDATES, histogram_parameters
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import QuantizedWeight, quantize_weight
+from qvd.spec.rules import SiteBits
 
 SAMPLE_BINS = 1024
 COARSE_CANDIDATES = 16

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from qvd.algorithms.htdq.grids import HtdqForm, candidate_grids, report, select_grid, select_grids
+from qvd.algorithms.htdq.grids import candidate_grids, report, select_grid, select_grids
 from qvd.algorithms.htdq.tdscore import td_scores
 from qvd.numerics.grids import AffineGrid
+from qvd.options.htdq import HtdqForm
 
 
 def skewed_features(seed, timesteps=12, channels=16):

@@ -5,9 +5,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from qvd.algorithms.reconstruction.units import units_of_types
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.graph.sites import kind, weighted_layers
+from qvd.graph.units import units_of_types
 from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 

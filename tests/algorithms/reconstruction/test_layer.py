@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qvd.algorithms.layerwise import ChannelTransform, LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerSettings, quantize_layer
 from qvd.algorithms.reconstruction import gram
 from qvd.algorithms.reconstruction.engine import bias_corrections
 from qvd.algorithms.reconstruction.gram import LayerGram, adaround_layer, descend, input_rows, output_rows, settle
@@ -13,10 +13,12 @@ from qvd.backends.trainable import TrainedLayer
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import channel_dim
 from qvd.numerics.adaround import annealed_beta, regularizer
+from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid
 from qvd.options.reconstruction import AdaRoundSettings
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import Quantization
+from qvd.spec.rules import SiteBits
 
 CASES = {
     "linear": (lambda: nn.Linear(6, 5), (40, 6)),

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import torch
 
-from qvd.algorithms.htdq.grids import HtdqForm
-from qvd.algorithms.scri.search import ScriMode
 from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.methods.base import QuantizationContext
 from qvd.methods.qvd import QVD
 from qvd.options.bits import Bits
+from qvd.options.htdq import HtdqForm
 from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.scri import ScriMode
 
 
 @torch.no_grad()

@@ -3,16 +3,19 @@
 import pytest
 import torch
 
-from qvd.algorithms.layerwise import IDENTITY, LayerSettings
+from qvd.algorithms.layerwise import LayerSettings
 from qvd.algorithms.scri.groups import transform_groups
 from qvd.algorithms.scri.objective import group_error, scri_sites
-from qvd.algorithms.scri.search import ScriMode, integrate
+from qvd.algorithms.scri.search import integrate
 from qvd.backends.convert import convert
 from qvd.calibration.rows import capture_rows
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.sites import weighted_layers
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.numerics.channels import IDENTITY
+from qvd.options.rules import RangeMethod
+from qvd.options.scri import ScriMode
 from qvd.spec.quantization import Quantization
+from qvd.spec.rules import SiteBits
 
 SETTINGS = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction=True)
 BLOCK = "mid_block.attentions.0.transformer_blocks.0"

@@ -6,15 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qvd.algorithms.layerwise import IDENTITY, ChannelTransform, LayerSettings
+from qvd.algorithms.layerwise import LayerSettings
 from qvd.algorithms.scri.objective import ScriSite, coverage, output_error
-from qvd.algorithms.scri.search import ScriMode, candidate_transforms, integrate, search
+from qvd.algorithms.scri.search import candidate_transforms, integrate, search
 from qvd.backends.simulated import execution
 from qvd.calibration.observers import HistogramObserver
 from qvd.calibration.rows import input_rows
 from qvd.graph.sites import channel_dim
+from qvd.numerics.channels import IDENTITY, ChannelTransform
 from qvd.numerics.grids import AffineGrid
-from qvd.options.rules import RangeMethod, SiteBits
+from qvd.options.rules import RangeMethod
+from qvd.options.scri import ScriMode
+from qvd.spec.rules import SiteBits
 
 SETTINGS = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction=True)
 

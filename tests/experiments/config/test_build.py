@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF, GROUPS, check_group_choices
-from qvd.algorithms.scri.search import ScriMode
 from qvd.options.bits import Bits
+from qvd.options.scri import ScriMode
 
 
 def choices(group):

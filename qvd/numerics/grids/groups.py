@@ -1,21 +1,21 @@
 """Affine input grids that are finer than one static grid per tensor: per sampler step, per frame, per token.
 
 Their step differs within a tensor or between calls, so that it cannot be folded into the layer's weight: they give
-values, not codes. Each holds plain numbers; what the per-timestep grid needs at run time is bound to it by `bind`.
+values, not codes. Each holds plain numbers; what the per-timestep grid needs at run time is bound to it by
+`qvd.backends.timestep`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qvd.numerics.affine import affine_parameters
-from qvd.numerics.grids import AffineGrid, InputGrid
+from qvd.numerics.grids.base import InputGrid
+from qvd.numerics.grids.uniform import AffineGrid
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TokenGrid(InputGrid):
         scale, zero_point = affine_parameters(
             x.amin(self.token_dims, keepdim=True), x.amax(self.token_dims, keepdim=True), self.n_bits
         )
-        return _round_to(x, scale, -zero_point, 2**self.n_bits - 1 - zero_point)
+        return round_to(x, scale, -zero_point, 2**self.n_bits - 1 - zero_point)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FrameGrid(GroupGrid):
         shape = [1] * framed.dim()
         shape[self.frame_dim or 1] = -1
         scale, low, high = (p.view(shape) for p in self.parameters(x.device))
-        return _round_to(framed, scale, low, high).reshape(x.shape)
+        return round_to(framed, scale, low, high).reshape(x.shape)
 
 
 def frames_apart(x: Tensor, frame_dim: int, num_frames: int) -> Tensor:
@@ -90,7 +90,7 @@ def frames_apart(x: Tensor, frame_dim: int, num_frames: int) -> Tensor:
 
 @dataclass(frozen=True)
 class TimestepGrid(GroupGrid):
-    """One static grid per timestep, chosen by the timestep nearest to the denoiser's current one; see `bind`."""
+    """One static grid per timestep, chosen by the timestep nearest to the denoiser's current one."""
 
     form: ClassVar[str] = "uniform_per_timestep"
     timesteps: tuple[float, ...]
@@ -99,56 +99,6 @@ class TimestepGrid(GroupGrid):
         raise RuntimeError("a per-timestep grid needs the denoiser's timestep: convert() the whole denoiser")
 
 
-class CurrentTimestep:
-    """The timesteps of the running call, one per entry, shared by all per-timestep grids of one converted denoiser.
-
-    It is the denoiser's forward pre-hook. A deep copy of the denoiser copies it once, for all of its grids.
-    """
-
-    def __init__(self, denoiser: nn.Module) -> None:
-        self.position = list(inspect.signature(denoiser.forward).parameters).index("timestep")
-        self.timesteps: Tensor | None = None
-        self._nearest: dict[tuple[float, ...], Tensor] = {}
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        timestep = kwargs["timestep"] if "timestep" in kwargs else args[self.position]
-        self.timesteps = torch.as_tensor(timestep).reshape(-1)
-        self._nearest.clear()
-
-    def nearest(self, timesteps: tuple[float, ...], device: torch.device) -> Tensor:
-        """(entries,) int64: for each entry of the running call, the position of the nearest of `timesteps`."""
-        if timesteps not in self._nearest:
-            if self.timesteps is None:
-                raise RuntimeError("per-timestep grids: the layer was called outside of the denoiser's forward")
-            offered = torch.tensor(timesteps, dtype=torch.float64, device=device)
-            distance = self.timesteps.to(device, torch.float64)[:, None] - offered
-            self._nearest[timesteps] = distance.abs().argmin(1)
-        return self._nearest[timesteps]
-
-
-@dataclass(frozen=True)
-class BoundTimestepGrid(TimestepGrid):
-    """A `TimestepGrid` in a converted denoiser. Dimension 0 of its inputs runs over entries, then frames or pixels."""
-
-    current: CurrentTimestep
-
-    def __call__(self, x: Tensor) -> Tensor:
-        nearest = self.current.nearest(self.timesteps, x.device)
-        shape = (-1, *[1] * x.dim())
-        scale, low, high = (p[nearest].view(shape) for p in self.parameters(x.device))
-        return _round_to(x.unflatten(0, (len(nearest), -1)), scale, low, high).reshape(x.shape)
-
-
-def bind(grid: InputGrid | None, current: CurrentTimestep) -> InputGrid | None:
-    """`grid`, knowing where to find the running call's timestep if it needs that."""
-    if not isinstance(grid, TimestepGrid):
-        return grid
-    return BoundTimestepGrid(grid.n_bits, grid.scales, grid.zero_points, grid.timesteps, current)
-
-
-def _round_to(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def round_to(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Fake quantization with parameters that broadcast against `x`."""
     return torch.mul(x, 1 / scale).round_().clamp_(low, high).mul_(scale)
-
-
-GROUP_GRIDS: tuple[type[InputGrid], ...] = (TokenGrid, FrameGrid, TimestepGrid)

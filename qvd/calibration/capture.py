@@ -1,0 +1,68 @@
+"""Capturing a calibration set: the denoiser's own inputs while the FP pipeline samples."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from qvd.calibration.calibration_set import concatenate
+from qvd.calibration.plan import steps_of_samples
+from qvd.graph.trajectory import Complete, entries_of
+from qvd.models.base import ModelAdapter
+from qvd.models.sampling import sample_batch
+from qvd.options.calibration import CalibrationPlan
+
+
+def capture_calibration_batch(
+    adapter: ModelAdapter,
+    pipeline: DiffusionPipeline,
+    prompts: list[str],
+    indices: range,
+    *,
+    seed: int,
+    num_inference_steps: int,
+    plan: CalibrationPlan,
+) -> dict[str, torch.Tensor]:
+    """Inputs of the FP denoiser along one sampled batch, at the steps that `plan` wants of each sample.
+
+    Returns:
+        Tensors by argument name of the denoiser's forward, stacked on dim 0 over steps and samples; with
+        classifier-free guidance both the unconditional and the conditional half are in it. Each entry carries the
+        timestep that the denoiser was really called with. Floating tensors are bfloat16, except those of one number
+        per entry (timesteps), which are exact.
+    """
+    timesteps = adapter.timesteps(pipeline, num_inference_steps)
+    wanted = steps_of_samples(plan, timesteps.tolist(), train_timesteps(pipeline), seed, indices)
+    last = max(max(steps) for steps in wanted)
+    denoiser = adapter.denoiser(pipeline)
+    signature = inspect.signature(denoiser.forward)
+    captured: list[dict[str, torch.Tensor]] = []
+    step = 0
+
+    def record(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        nonlocal step
+        samples = [number for number, steps in enumerate(wanted) for s in steps if s == step]
+        if samples:
+            captured.append(entries_of(signature.bind(*args, **kwargs).arguments, samples, len(indices)))
+        if step == last:
+            raise Complete
+        step += 1
+
+    handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        sample_batch(
+            adapter, pipeline, prompts, indices, seed=seed, split="calibration", num_inference_steps=num_inference_steps
+        )
+    except Complete:
+        pass
+    finally:
+        handle.remove()
+    return concatenate(captured)
+
+
+def train_timesteps(pipeline: DiffusionPipeline) -> int:
+    """T, the length of the diffusion that the model was trained on."""
+    return int(pipeline.scheduler.config.num_train_timesteps)
