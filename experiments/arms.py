@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from experiments.config.build import Arm, RunConfig
+from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.result import ArmResult
 from experiments.stages.evaluation import Evaluator

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from hydra import compose, initialize_config_dir
 
-from experiments.config.build import CONF, GROUPS, RunConfig, build_run_config, check_group_choices
+from experiments.config.build import CONF, GROUPS, build_run_config, check_group_choices
+from experiments.config.run_config import RunConfig
 from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.report.tabular import Cell, Column, Table, render_terminal

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.arms import ArmRunner, Outcome, Task, tasks_of
-from experiments.config.build import RunConfig
+from experiments.config.run_config import RunConfig
 from experiments.engines.local import fill_store
 from experiments.progress import Reporter
 from experiments.report.html import write_report

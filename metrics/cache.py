@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metrics.decoding import DECODER, Source
 from metrics.extractors.base import VideoExtractor, file_sha256
-from metrics.protocols import ClipRule
+from metrics.options import ClipRule
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metrics.extractors.loading import EXTRACTORS, load_extractor
-from metrics.protocols import ClipRule, Protocol, load_protocol
+from metrics.extractors.loading import load_extractor
+from metrics.options import EXTRACTORS, ClipRule, Protocol
+from metrics.protocols import load_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics.protocols import ClipChoice, ClipRule, Protocol, Resize
+from metrics.options import ClipChoice, ClipRule, Protocol, Resize
 
 # OpenCV's and FFmpeg's messages about broken files would come between our own one-line errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metrics.decoding import Source, VideoError, fit, read_clip
-from metrics.protocols import ClipRule
+from metrics.options import ClipRule
 
 DECODING_THREADS = min(8, os.cpu_count() or 1)
 

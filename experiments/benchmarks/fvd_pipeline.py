@@ -27,7 +27,7 @@ from metrics.decoding import Source, find_videos, read_clip
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.loading import load_extractor
 from metrics.frechet import frechet_distance
-from metrics.protocols import ClipRule
+from metrics.options import ClipRule
 from metrics.videos import read_clips
 
 MIN_SPEEDUP = 1.5

@@ -30,6 +30,7 @@ from qvd.backends.trainable import TrainedLayer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.graph.sites import kind, weighted_layers
+from qvd.models.loading import load_pipeline
 from qvd.numerics.adaround import annealed_beta, regularizer
 from qvd.numerics.range_search import channel_parameters
 from qvd.options.calibration import CalibrationPlan
@@ -54,7 +55,7 @@ def calibration_sets(
 ) -> tuple[nn.Module, list[str], CalibrationSet, CalibrationSet]:
     """The denoiser, its blocks, and calibration entries of different prompts to learn from and to judge by."""
     config = compose_run_config(["model=tiny_modelscope"])
-    pipeline = config.model.load_pipeline("cpu")
+    pipeline = load_pipeline(config.model, "cpu")
     sets, first = [], 0
     for count in (train_samples, test_samples):
         indices = range(first, first + count)

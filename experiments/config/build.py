@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config.reference import Reference
-from experiments.result import arm_name
+from experiments.config.nodes import build_node, nearest, read_choice
+from experiments.config.run_config import Arm, RunConfig
 from qvd.options.bits import Bits
 from qvd.options.model import Offload
-
-if TYPE_CHECKING:
-    from experiments.tracking.wandb_run import Tracking
-    from metrics.protocols import Protocol
-    from qvd.data.base import VideoDataset
-    from qvd.methods.base import PTQMethod
-    from qvd.models.base import ModelAdapter
 
 CONF = Path(__file__).parents[2] / "conf"
 WHY_MANY = " (what FVD needs under this protocol)"
 ARM_KEYS = ("quantizer", "bits", "variant", "options", "n_videos")
 MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
 GROUPS = ("model", "quantizer", "dataset", "protocol", "tracking", "experiment")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of the table.
-
-    Attributes:
-        variant: how the table calls it: the quantizer's name, unless the experiment gives another.
-        quantizer: name of the choice in conf/quantizer.
-        method: the method it configures.
-        bits: its bit widths.
-        n_videos: how many videos it is measured on; what compares with it has as many.
-        overrides: command-line words that reproduce this arm alone.
-    """
-
-    variant: str
-    quantizer: str
-    method: PTQMethod
-    bits: Bits
-    n_videos: int
-    overrides: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The row's name, unique within a run."""
-        return arm_name(self.variant, str(self.bits))
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """The validated config of one run.
-
-    Attributes:
-        n_videos: of an arm that names no number of its own.
-        workers: processes that compute arms side by side.
-    """
-
-    model_name: str
-    model: ModelAdapter
-    dataset: VideoDataset
-    protocol: Protocol
-    tracking: Tracking
-    experiment: str
-    arms: tuple[Arm, ...]
-    seed: int
-    device: str
-    n_videos: int
-    num_inference_steps: int
-    store: str
-    workers: int
-
-    @cached_property
-    def reference(self) -> Reference:
-        """The reference clips and prompts."""
-        return Reference(self.dataset, self.protocol, self.n_videos)
-
-
-def build_node(node: DictConfig, where: str) -> Any:
-    """Make the dataclass that a node's `_target_` names, checking every key, type and range.
-
-    Raises:
-        ValueError: unknown key, wrong type, or a value out of range, with its full name.
-    """
-    content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
-    cls = get_class(content.pop("_target_"))
-    schema = _writable(OmegaConf.structured(cls))
-    known = [option.name for option in fields(cls)]
-    for key, value in content.items():
-        if key not in known:
-            raise ValueError(f"{where}.{key}={value}: no such option; {_nearest(key, known)}")
-        if value == "???":
-            raise ValueError(f"{where}.{key} is required: give it as {where}.{key}=…")
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, content))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{where}.{error.full_key}: {error.msg.splitlines()[0] if error.msg else error}") from error
 
 
 def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
@@ -118,7 +31,8 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     Raises:
         ValueError, FileNotFoundError: one line naming the value and what is allowed.
     """
-    model = build_node(config.model, "model")
+    model_choice = read_choice(config.model, "model")
+    model = model_choice.options
     model.check()
     dataset = build_node(config.dataset, "dataset")
     protocol = build_node(config.protocol, "protocol")
@@ -126,7 +40,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     arms = _build_arms(config, choices["quantizer"], n_videos, protocol.min_videos)
     run = RunConfig(
         model_name=choices["model"],
-        model=model,
+        model_choice=model_choice,
         dataset=dataset,
         protocol=protocol,
         tracking=build_node(config.tracking, "tracking"),
@@ -140,12 +54,12 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         workers=_workers(config, model.embedded),
     )
     for arm in run.arms:
-        arm.method.calibration.check(run.num_inference_steps)
+        arm.options.calibration.check(run.num_inference_steps)
         if arm.bits.weight is not None and model.offload is Offload.sequential:
             raise ValueError(
                 f"model.offload=sequential: hides the weights that {arm.name} quantizes; allowed are none and model"
             )
-    _check_reference(run)
+    _check_reference(run, model.num_frames)
     return run
 
 
@@ -162,16 +76,7 @@ def check_group_choices(words: list[str]) -> None:
         allowed = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         for choice in value.split(","):
             if choice not in allowed:
-                raise ValueError(f"{group}={choice}: {_nearest(choice, allowed)}")
-
-
-def _writable(schema: DictConfig) -> DictConfig:
-    """OmegaConf makes the node of a frozen dataclass read-only, which would keep merge from filling it."""
-    OmegaConf.set_readonly(schema, False)
-    for key in map(str, schema):
-        if not OmegaConf.is_missing(schema, key) and OmegaConf.is_dict(schema[key]):
-            _writable(schema[key])
-    return schema
+                raise ValueError(f"{group}={choice}: {nearest(choice, allowed)}")
 
 
 def _build_arms(config: DictConfig, quantizer: str, n_videos: int, min_videos: int) -> tuple[Arm, ...]:
@@ -182,13 +87,13 @@ def _build_arms(config: DictConfig, quantizer: str, n_videos: int, min_videos: i
     for number, arm in enumerate(config.experiment.arms):
         for key in arm:
             if key not in ARM_KEYS:
-                raise ValueError(f"experiment.arms[{number}].{key}: {_nearest(str(key), list(ARM_KEYS))}")
+                raise ValueError(f"experiment.arms[{number}].{key}: {nearest(str(key), list(ARM_KEYS))}")
         own = "n_videos" in arm
         count = _integer(arm, "n_videos", min_videos, WHY_MANY, f"experiment.arms[{number}].") if own else n_videos
         path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
         if not path.exists():
             allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
-            raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {_nearest(arm.quantizer, allowed)}")
+            raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {nearest(arm.quantizer, allowed)}")
         for bits in arm.bits if OmegaConf.is_list(arm.bits) else [arm.bits]:
             built = _build_arm(arm.quantizer, _load(path), bits, count, arm.get("options", {}), arm.get("variant"))
             if own:
@@ -210,21 +115,20 @@ def _build_arm(
     parsed = Bits.parse(str(bits))
     if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
         name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
-    method = build_node(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
+    choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
-    return Arm(variant or name, name, method, parsed, n_videos, tuple(words))
+    return Arm(variant or name, name, choice, parsed, n_videos, tuple(words))
 
 
 def _load(path: Path) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(path))
 
 
-def _check_reference(run: RunConfig) -> None:
+def _check_reference(run: RunConfig, num_frames: int) -> None:
     protocol = run.protocol
-    if run.model.num_frames < protocol.num_frames:
+    if num_frames < protocol.num_frames:
         raise ValueError(
-            f"model.num_frames={run.model.num_frames}: protocol {protocol.name} compares clips of "
-            f"{protocol.num_frames} frames"
+            f"model.num_frames={num_frames}: protocol {protocol.name} compares clips of {protocol.num_frames} frames"
         )
     if run.reference.count < protocol.min_videos:
         raise ValueError(
@@ -252,9 +156,3 @@ def _device(value: Any) -> str:
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise ValueError(f"device={value}: allowed are cpu, cuda, cuda:0, cuda:1, …")
     return str(value)
-
-
-def _nearest(name: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"allowed are {', '.join(allowed)}{hint}"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import TaskID
 
-from experiments.config.build import Arm, RunConfig
+from experiments.config.run_config import Arm, RunConfig
 from experiments.errors import one_line_warning
 from experiments.progress import Reporter, bars
 

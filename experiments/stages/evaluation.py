@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.build import RunConfig
+from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
+from experiments.stages.reference import reference_clips, reference_key
 from experiments.stages.stages import StageResult
 from qvd.store.artifacts import Artifact, Result, Store, file_digest, fingerprint, source_digest
 
@@ -40,7 +41,7 @@ class Evaluator:
     @cached_property
     def clip_scorer(self) -> ClipScorer:
         from metrics.clipsim import ClipScorer
-        from qvd.models.base import silence_loading
+        from qvd.models.loading import silence_loading
 
         silence_loading()
         return ClipScorer.from_pretrained(self.config.protocol.clip).to(self.config.device)
@@ -55,7 +56,7 @@ class Evaluator:
     @cached_property
     def _reference_key(self) -> dict[str, Any]:
         """Computed once: it reads every chosen file."""
-        return self.config.reference.key(self.extractor)
+        return reference_key(self.config.reference, self.extractor)
 
     def reference_features(self) -> Artifact:
         """Features of the reference clips, with the lines about files that were left out.
@@ -69,7 +70,7 @@ class Evaluator:
         def compute() -> Result:
             skipped: list[str] = []
             with self.reporter.note(f"reading {reference.count} reference clips"):
-                features = self._extract(reference.clips(EXTRACTION_BATCH, skipped))
+                features = self._extract(reference_clips(reference, EXTRACTION_BATCH, skipped))
             return {"features": features}, {"clips": len(features), "skipped": skipped}
 
         return self.store.fetch("features", inputs, compute)

@@ -11,7 +11,7 @@ from qvd.store.artifacts import Artifact, Result, fingerprint, source_digest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from experiments.config.build import Arm
+    from experiments.config.run_config import Arm
     from experiments.result import ArmResult
     from experiments.stages.stages import Stages
 

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.build import Arm, RunConfig
+from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
+from qvd.models.loading import load
 from qvd.store.artifacts import ROOT, Artifact, ArtifactFile, Result, Store, fingerprint, source_digest
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Stages:
         if not self._loaded:
             with self.reporter.note("loading the pipeline"):
                 prompt = self.prompts("calibration", range(1))[0]
-                self._loaded.append(self.config.model.load(self.config.device, prompt))
+                self._loaded.append(load(self.config.model, self.config.device, prompt))
         return self._loaded[0]
 
     @property

@@ -7,12 +7,12 @@ import os
 import platform
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from experiments.options import Tracking, TrackingMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,33 +26,6 @@ _REPOSITORY = Path(__file__).parents[2]
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
 _SAMPLE_VIDEOS = 4
 _HISTOGRAM_BINS = 256  # wandb takes at most 512
-
-
-class TrackingMode(Enum):
-    """What becomes of a run: kept in the run folder, sent to the server, or not recorded."""
-
-    offline = "offline"
-    online = "online"
-    disabled = "disabled"
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """conf/tracking: where the runs go.
-
-    Attributes:
-        mode: see `TrackingMode`.
-        project: wandb project.
-        entity: wandb user or team; None takes the account's default.
-    """
-
-    mode: TrackingMode = TrackingMode.offline
-    project: str = "qvd"
-    entity: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.project:
-            raise ValueError("tracking.project='': must not be empty")
 
 
 def track_arm(

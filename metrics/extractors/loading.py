@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from metrics.extractors.base import VideoExtractor
 
-EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
-
 
 def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtractor:
     """An extractor by its name.

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class VideoDataset(ABC):
-    """Prompts and a name; where the reference clips come from is said by `Shapes` and by `VideoFiles`."""
+    """Prompts and a name; where the reference clips come from is said by `DrawnClips` and `VideoFiles`."""
 
     @abstractmethod
     def prompt(self, index: int, split: str = "evaluation") -> str:
@@ -19,6 +21,24 @@ class VideoDataset(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Short name for tables."""
+
+
+@dataclass(frozen=True)
+class DrawnClips(VideoDataset):
+    """Reference clips that are drawn by number, as many as are asked for."""
+
+    @property
+    @abstractmethod
+    def prompts_match_clips(self) -> bool:
+        """Whether sample i of the evaluation split is prompted with the caption of clip i."""
+
+    @abstractmethod
+    def manifest(self) -> str:
+        """A hash of everything that determines the clips' pixels and order."""
+
+    @abstractmethod
+    def frames(self, index: int) -> np.ndarray:
+        """uint8 (T, 3, H, W), RGB: clip number `index`."""
 
 
 @dataclass(frozen=True)

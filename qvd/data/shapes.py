@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from qvd.data.base import VideoDataset
+from qvd.data.base import DrawnClips
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 COLOURS = {
@@ -79,7 +79,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Shapes(VideoDataset):
+class Shapes(DrawnClips):
     """Clips of `num_frames` frames of `resolution`² pixels; deterministic, disjointly seeded splits.
 
     Attributes:
@@ -131,6 +131,9 @@ class Shapes(VideoDataset):
         rng = self._rng(index, stream=1)
         frames = _draw(attributes, self.num_frames, self.resolution, rng)
         return Clip(frames=frames.transpose(0, 3, 1, 2), caption=attributes.caption, source=f"{self.split}/{index}")
+
+    def frames(self, index: int) -> np.ndarray:
+        return self.clip(index).frames
 
     def _rng(self, index: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([_SPLITS[self.split], index, stream])

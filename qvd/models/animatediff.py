@@ -35,7 +35,7 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import AnimateDiffPipeline, MotionAdapter
 
-        from qvd.models.loading import torch_dtype
+        from qvd.models.parts import torch_dtype
         from qvd.models.random_init import read_scheduler
 
         dtype, parts = torch_dtype(self.dtype), {}
@@ -88,7 +88,7 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.loading import decode_video
+        from qvd.models.parts import decode_video
         from qvd.models.unets import text_arguments
 
         latents = pipeline(

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.trajectory import first_call
-from qvd.models.difficulty import raise_disparity_, skew_temporal_features_
-from qvd.models.noise import noise_generator
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
 
@@ -55,50 +52,6 @@ class ModelAdapter(ModelOptions, ABC):
         if self.architecture is None:
             return self.folder()
         return MODELS / "architectures" / self.architecture
-
-    def load_pipeline(self, device: str) -> DiffusionPipeline:
-        """The frozen pipeline in eval mode, in `dtype`, on `device` or offloaded.
-
-        Raises:
-            FileNotFoundError: weights that are nowhere.
-            ValueError: a stage that would not fit, with advice.
-        """
-        from qvd.models.loading import check_memory, place
-
-        silence_loading()
-        if not self.embedded:
-            check_memory(self, device)
-        pipeline = self.random_pipeline() if self.init is Init.random else self.pretrained_pipeline()
-        return place(pipeline, self, device)
-
-    def load(self, device: str, prompt: str) -> DiffusionPipeline:
-        """The pipeline that a run samples with: `load_pipeline`'s, the dial of difficulty turned.
-
-        Args:
-            device: where it runs.
-            prompt: any one of the run's; the dial looks at channel ranges of the first step of sampling it.
-        """
-        pipeline = self.load_pipeline(device)
-        if self.dialled:
-            self._turn_dial_(pipeline, prompt)
-        return pipeline
-
-    def _turn_dial_(self, pipeline: DiffusionPipeline, prompt: str) -> None:
-        denoiser = self.denoiser(pipeline)
-        if self.disparity > 1 or self.asymmetry > 0:
-            raise_disparity_(denoiser, self._first_call(pipeline, prompt), self.disparity, self.asymmetry)
-        if self.temporal_skew > 0:
-            timesteps = self.timesteps(pipeline, self.num_inference_steps)
-            skew_temporal_features_(denoiser, self.temporal_features(denoiser, timesteps), self.temporal_skew)
-
-    def _first_call(self, pipeline: DiffusionPipeline, prompt: str) -> dict[str, torch.Tensor]:
-        """The denoiser's arguments at the first step of sampling `prompt`."""
-        denoiser, generators = self.denoiser(pipeline), [noise_generator(0, "calibration", 0)]
-        with torch.no_grad():
-            call = first_call(denoiser, lambda: self.sample(pipeline, [prompt], generators, self.num_inference_steps))
-        device = next(denoiser.parameters()).device
-        is_data = {name: tensor.is_floating_point() and tensor.ndim > 1 for name, tensor in call.items()}
-        return {name: (t.float() if is_data[name] else t).to(device) for name, t in call.items()}
 
     @abstractmethod
     def pretrained_pipeline(self) -> DiffusionPipeline:
@@ -171,13 +124,3 @@ class ModelAdapter(ModelOptions, ABC):
     @abstractmethod
     def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
         """Layer that reads a U-Net's skip concatenation → the input channel at which the skip's part starts."""
-
-
-def silence_loading() -> None:
-    """Keep diffusers' and transformers' own bars and notices out of the terminal; ours show the progress."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()

@@ -26,7 +26,7 @@ class Latte(ModelAdapter):
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import LattePipeline
 
-        from qvd.models.loading import torch_dtype
+        from qvd.models.parts import torch_dtype
 
         return LattePipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
 
@@ -70,7 +70,7 @@ class Latte(ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.loading import decode_video
+        from qvd.models.parts import decode_video
 
         text, empty = (prompt_embeddings(pipeline, texts) for texts in (prompts, [""] * len(prompts)))
         latents = pipeline(

@@ -49,7 +49,7 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         from diffusers import AutoencoderKL
 
         from qvd.models.latte_pipeline import ClassLattePipeline
-        from qvd.models.loading import torch_dtype
+        from qvd.models.parts import torch_dtype
 
         dtype = torch_dtype(self.dtype)
         if self.checkpoint is None:
@@ -108,7 +108,7 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.loading import decode_video
+        from qvd.models.parts import decode_video
 
         latents = pipeline(self._labels(prompts), generators, num_inference_steps, self.guidance_scale).latents
         return decode_video(pipeline.vae, latents, self.decode_chunk_size)

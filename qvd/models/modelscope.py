@@ -23,7 +23,7 @@ class ModelScope(ModelAdapter):
     def pretrained_pipeline(self) -> DiffusionPipeline:
         from diffusers import TextToVideoSDPipeline
 
-        from qvd.models.loading import torch_dtype
+        from qvd.models.parts import torch_dtype
 
         return TextToVideoSDPipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
 
@@ -59,7 +59,7 @@ class ModelScope(ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.loading import decode_video
+        from qvd.models.parts import decode_video
         from qvd.models.unets import text_arguments
 
         latents = pipeline(

@@ -11,7 +11,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from qvd.models.loading import torch_dtype
+from qvd.models.parts import torch_dtype
 
 if TYPE_CHECKING:
     from qvd.models.base import ModelAdapter

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from baselines.smoothquant import SmoothQuant
 from baselines.vidit_q import ViDiTQ
-from experiments.config.build import build_node
+from experiments.config.nodes import build_node
 from qvd.algorithms.balance import channel_scale
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from baselines.options import Variant
 from baselines.ptq4dm import PTQ4DM, ThresholdAverage
-from experiments.config.build import build_node
+from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import fake_quantize

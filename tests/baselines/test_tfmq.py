@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from baselines.qdiffusion import QDiffusion, rounded_model
 from baselines.tfmq import TFMQ, block_inputs, temporal_block
-from experiments.config.build import build_node
+from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext

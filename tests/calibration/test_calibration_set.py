@@ -9,6 +9,7 @@ from experiments.attributes import compose_run_config
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.plan import captured_steps, drawn_timesteps, steps_of_samples
+from qvd.models.loading import load_pipeline
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
 
 PROMPTS = ["a red circle moving left on a plain background", "a blue cross growing on a striped background"]
@@ -74,7 +75,7 @@ def test_a_draw_is_captured_at_the_nearest_step_of_a_descending_loop():
 def captured():
     """NDTC on the shipped model, and what the sampler really fed the denoiser."""
     adapter = compose_run_config(["model=tiny_modelscope"]).model
-    pipeline = adapter.load_pipeline("cpu")
+    pipeline = load_pipeline(adapter, "cpu")
     plan = CalibrationPlan(2, 3, TimestepChoice.ndtc_released)
     calls = []
     handle = pipeline.unet.register_forward_pre_hook(

@@ -10,6 +10,7 @@ from experiments.training.latents import VAE, latent_bank
 from qvd.models.animatediff import AnimateDiff
 from qvd.models.latte import Latte
 from qvd.models.latte_class import ClassLatteAdapter
+from qvd.models.loading import load_pipeline
 from qvd.options.model import Classes
 from tests.models.conftest import GEOMETRY
 
@@ -17,7 +18,7 @@ PROMPTS = ["a red circle moving left on a plain background"]
 
 
 def sample(adapter):
-    pipeline = adapter.load_pipeline("cpu")
+    pipeline = load_pipeline(adapter, "cpu")
     return adapter.sample(pipeline, PROMPTS, [torch.Generator().manual_seed(0)], 1)
 
 

@@ -8,6 +8,7 @@ import torch
 from experiments.attributes import compose_run_config
 from metrics.fidelity import CAP_DB, step_sqnr
 from qvd.graph.trajectory import predictions, recorded_calls, teacher_forced
+from qvd.models.loading import load_pipeline
 from qvd.models.sampling import sample_batch
 
 PROMPTS = ["a red circle moving left on a plain background"]
@@ -16,7 +17,7 @@ PROMPTS = ["a red circle moving left on a plain background"]
 @pytest.fixture(scope="module")
 def setup():
     adapter = compose_run_config([]).model
-    pipeline = adapter.load_pipeline("cpu")
+    pipeline = load_pipeline(adapter, "cpu")
     denoiser = adapter.denoiser(pipeline)
     worse = copy.deepcopy(denoiser)
     with torch.no_grad():

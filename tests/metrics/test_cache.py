@@ -9,7 +9,7 @@ import torch
 
 from metrics.cache import FeatureCache, FeatureKey
 from metrics.decoding import Source
-from metrics.protocols import ClipRule, Resize
+from metrics.options import ClipRule, Resize
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 
 from metrics import protocols
-from metrics.protocols import PROTOCOLS, ClipChoice, Prompts, load_protocol
+from metrics.options import ClipChoice, Prompts
+from metrics.protocols import PROTOCOLS, load_protocol
 
 NAMES = sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metrics.decoding import Source, VideoError, choose_clips, find_videos, frame_files, read_clip
-from metrics.protocols import ClipChoice, ClipRule, Protocol, Resize
+from metrics.options import ClipChoice, ClipRule, Protocol, Resize
 from metrics.videos import fit_videos, read_clips
 
 

@@ -15,6 +15,7 @@ from qvd.graph.absorb import absorbing_norms
 from qvd.graph.attention import explicit_attention_
 from qvd.graph.sites import weighted_layers
 from qvd.graph.units import unit_layers
+from qvd.models.loading import load_pipeline
 from qvd.models.sampling import sample_batch
 from qvd.options.calibration import CalibrationPlan
 from qvd.options.reconstruction import Reconstruction
@@ -34,7 +35,7 @@ def adapter(request, random_adapter):
 
 @pytest.fixture(scope="module")
 def pipeline(adapter):
-    return adapter.load_pipeline("cpu")
+    return load_pipeline(adapter, "cpu")
 
 
 @pytest.fixture(scope="module")

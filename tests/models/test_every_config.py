@@ -11,6 +11,7 @@ from qvd.backends.convert import convert
 from qvd.backends.simulated import QuantizedLayer, QuantizedTemporalConv
 from qvd.graph.sites import attention_modules, operand_sites, weighted_layers
 from qvd.methods.base import QuantizationContext
+from qvd.models.loading import load_pipeline
 from qvd.options.bits import Bits
 from qvd.spec.quantization import LayerQuantization, Quantization
 
@@ -24,7 +25,7 @@ def model(request):
     """The adapter, its denoiser, and the arguments of one call."""
     embedded = request.param in SHIPPED
     adapter = compose_run_config([f"model={request.param}", *([] if embedded else ["model.init=random"])]).model
-    denoiser = adapter.denoiser(adapter.load_pipeline("cpu")) if embedded else adapter.empty_denoiser().to("meta")
+    denoiser = adapter.denoiser(load_pipeline(adapter, "cpu")) if embedded else adapter.empty_denoiser().to("meta")
     torch.manual_seed(0)
     with torch.device("cpu" if embedded else "meta"):
         call = adapter.example_call(denoiser, 2)

@@ -16,6 +16,7 @@ from qvd.calibration.observers import Ranges
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.models.base import ModelAdapter
+from qvd.models.loading import load_pipeline
 from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan
 from tests.models.conftest import FAMILIES
@@ -44,7 +45,7 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request, random_adapter):
     adapter = replace(random_adapter(request.param), batch_size=2)
-    pipeline = adapter.load_pipeline("cpu")
+    pipeline = load_pipeline(adapter, "cpu")
     prompts, plan = ["a red circle moving left on a plain background"] * 2, CalibrationPlan(2, STEPS)
     captured = capture_calibration_batch(
         adapter, pipeline, prompts, range(2), seed=0, num_inference_steps=STEPS, plan=plan

@@ -14,7 +14,7 @@ from qvd.graph.units import unit_layers
 from qvd.models.hub import find_folder
 from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
-from qvd.models.loading import GIB, advice, check_memory, required_memory
+from qvd.models.memory_estimate import GIB, advice, check_memory, required_memory
 from qvd.options.hub import HUB_ID
 from qvd.options.model import Offload
 from qvd.options.reconstruction import Reconstruction
@@ -60,10 +60,10 @@ def test_blocks_hold_every_layer_and_temporal_sites_are_layers(config, denoiser)
 def test_memory_is_estimated_per_stage_and_refused_with_advice(config, monkeypatch):
     needed = required_memory(config.model)
     assert needed["quantized sampling"] > needed["FP sampling"] > 1.2 * GIB
-    monkeypatch.setattr("qvd.models.loading.required_memory", lambda adapter: needed)
-    monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: 2**60)
+    monkeypatch.setattr("qvd.models.memory_estimate.required_memory", lambda adapter: needed)
+    monkeypatch.setattr("qvd.models.memory_estimate.available_memory", lambda device: 2**60)
     check_memory(config.model, "cpu")
-    monkeypatch.setattr("qvd.models.loading.available_memory", lambda device: GIB)
+    monkeypatch.setattr("qvd.models.memory_estimate.available_memory", lambda device: GIB)
     with pytest.raises(ValueError, match=r"needs about \d+\.\d GiB and cpu has 1\.0 GiB free: (.*model\.|no)"):
         check_memory(config.model, "cpu")
 

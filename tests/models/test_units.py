@@ -6,6 +6,7 @@ import torch
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
 from qvd.graph.sites import weighted_layers
+from qvd.models.loading import load_pipeline
 from qvd.options.reconstruction import Reconstruction
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
@@ -18,7 +19,7 @@ def adapter(request):
 
 @pytest.fixture(scope="module")
 def denoiser(adapter):
-    return adapter.denoiser(adapter.load_pipeline("cpu"))
+    return adapter.denoiser(load_pipeline(adapter, "cpu"))
 
 
 def test_units_are_disjoint_and_hold_every_layer(adapter, denoiser):
@@ -35,7 +36,7 @@ def test_units_are_disjoint_and_hold_every_layer(adapter, denoiser):
 def test_skips_start_where_the_adapter_says():
     """On the real U-Net: from that channel on, a shortcut's input is one of the down path's activations."""
     adapter = compose_run_config(["model=tiny_modelscope"]).model
-    unet = adapter.denoiser(adapter.load_pipeline("cpu"))
+    unet = adapter.denoiser(load_pipeline(adapter, "cpu"))
     splits = adapter.split_shortcuts(unet)
     skips, inputs = [], {}
     for block in unet.down_blocks:

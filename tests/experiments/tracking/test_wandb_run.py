@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.options import Tracking, TrackingMode
 from experiments.report.table import build_table
-from experiments.tracking.wandb_run import Tracking, TrackingMode, flatten, provenance, track_arm
+from experiments.tracking.wandb_run import flatten, provenance, track_arm
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,0 +1,89 @@
+"""One run, validated and typed. Options are light; methods and models are built from them when a run needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from experiments.config.nodes import Choice
+from experiments.config.reference import Reference
+from experiments.options import Tracking
+from experiments.result import arm_name
+from metrics.options import Protocol
+from qvd.data.base import VideoDataset
+from qvd.options.bits import Bits
+
+if TYPE_CHECKING:  # a config is valid before torch is there
+    from qvd.methods.base import PTQMethod
+    from qvd.models.base import ModelAdapter
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes:
+        variant: how the table calls it: the quantizer's name, unless the experiment gives another.
+        quantizer: name of the choice in conf/quantizer.
+        choice: the method and its options.
+        bits: its bit widths.
+        n_videos: how many videos it is measured on; what compares with it has as many.
+        overrides: command-line words that reproduce this arm alone.
+    """
+
+    variant: str
+    quantizer: str
+    choice: Choice
+    bits: Bits
+    n_videos: int
+    overrides: tuple[str, ...]
+
+    @property
+    def options(self) -> Any:
+        """What the method is told."""
+        return self.choice.options
+
+    @cached_property
+    def method(self) -> PTQMethod:
+        """The method with its options."""
+        return self.choice.build()
+
+    @property
+    def name(self) -> str:
+        """The row's name, unique within a run."""
+        return arm_name(self.variant, str(self.bits))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The validated config of one run.
+
+    Attributes:
+        n_videos: of an arm that names no number of its own.
+        workers: processes that compute arms side by side.
+    """
+
+    model_name: str
+    model_choice: Choice
+    dataset: VideoDataset
+    protocol: Protocol
+    tracking: Tracking
+    experiment: str
+    arms: tuple[Arm, ...]
+    seed: int
+    device: str
+    n_videos: int
+    num_inference_steps: int
+    store: str
+    workers: int
+
+    @cached_property
+    def model(self) -> ModelAdapter:
+        """The model's adapter."""
+        return self.model_choice.build()
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference clips and prompts."""
+        return Reference(self.dataset, self.protocol, self.n_videos)

@@ -1,0 +1,33 @@
+"""What a run can be told beside model, method and protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TrackingMode(Enum):
+    """What becomes of a run: kept in the run folder, sent to the server, or not recorded."""
+
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """conf/tracking: where the runs go.
+
+    Attributes:
+        mode: see `TrackingMode`.
+        project: wandb project.
+        entity: wandb user or team; None takes the account's default.
+    """
+
+    mode: TrackingMode = TrackingMode.offline
+    project: str = "qvd"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.project:
+            raise ValueError("tracking.project='': must not be empty")
