@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import nn
 
 from baselines.options import NaiveOptions
-from qvd.methods.base import PTQMethod
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.options.bits import Bits
+from qvd.spec.quantization import Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.methods.base import QuantizationContext
-    from qvd.options.bits import Bits
-    from qvd.spec.quantization import Quantization
 
 
 class Naive(NaiveOptions, PTQMethod):

@@ -16,26 +16,24 @@ averages; a drawn t is captured at the sampler's nearest step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from baselines.options import PTQ4DMOptions
-from qvd.methods.base import PTQMethod
+from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import HistogramObserver, Ranges
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.hooks import attention_operands_to, layer_inputs_to
+from qvd.graph.sites import weighted_layers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.numerics.grids import AffineGrid
+from qvd.options.bits import Bits
+from qvd.spec.quantization import Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
-
-    from qvd.algorithms.layerwise import LayerSettings
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.methods.base import QuantizationContext
-    from qvd.numerics.grids import AffineGrid
-    from qvd.options.bits import Bits
-    from qvd.spec.quantization import Quantization
 
 BOUNDARY_BITS = 8
 NUM_THRESHOLDS = 100
@@ -60,9 +58,6 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.algorithms.layerwise import quantize_layer
-        from qvd.graph.sites import weighted_layers
-
         plan = self.site_bits(denoiser, context)
         grids = self._averaged_grids(denoiser, plan, calibration, context)
         layers = {
@@ -81,11 +76,6 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
         context: QuantizationContext,
     ) -> dict[str, AffineGrid]:
         """The grid of every quantized input: the running average over batches of each batch's best threshold."""
-        import torch
-
-        from qvd.graph.hooks import attention_operands_to, layer_inputs_to
-        from qvd.graph.sites import weighted_layers
-
         averages = {
             site: ThresholdAverage(bits.activation, self.momentum, self.settings)
             for site, bits in plan.items()
@@ -116,9 +106,6 @@ class ThresholdAverage:
 
     def update(self, x: Tensor) -> None:
         """Take in one batch."""
-        from qvd.algorithms.layerwise import activation_grid
-        from qvd.calibration.observers import HistogramObserver
-
         observer = HistogramObserver(None, BATCH_BINS)
         observer.update(x)
         batch = observer.result()
@@ -138,8 +125,6 @@ class ThresholdAverage:
         Raises:
             RuntimeError: no batch has been seen.
         """
-        from qvd.numerics.grids import AffineGrid
-
         if self.threshold is None:
             raise RuntimeError("calibration never reached a quantized input: nothing to choose a threshold from")
         scale = self.threshold / self._levels(self.signed)

@@ -22,27 +22,28 @@ all timesteps, and running ranges see them in random order.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from baselines.options import QDiffusionOptions
-from qvd.methods.base import PTQMethod
+from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import HistogramObserver, Ranges
+from qvd.graph.hooks import attention_operands_to, layer_inputs_to
+from qvd.graph.sites import Weighted, channel_dim, weighted_layers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.numerics.affine import affine_parameters
+from qvd.numerics.grids import AffineGrid, SplitGrid
+from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
-
-    from qvd.algorithms.layerwise import LayerSettings
-    from qvd.algorithms.reconstruction.engine import Task
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.sites import Weighted
-    from qvd.methods.base import QuantizationContext
-    from qvd.numerics.grids import AffineGrid, SplitGrid
-    from qvd.spec.quantization import LayerQuantization, Quantization
 
 
 class QDiffusion(QDiffusionOptions, PTQMethod):
@@ -51,8 +52,6 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
-
         plan = self.site_bits(denoiser, context)
         splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
         units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
@@ -70,10 +69,6 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
     ) -> Quantization:
         """Weights rounded to nearest, activations in floating point."""
-        from qvd.algorithms.layerwise import quantize_layer
-        from qvd.graph.sites import weighted_layers
-        from qvd.spec.quantization import Quantization
-
         layers = {}
         for name, layer in weighted_layers(denoiser).items():
             bits = replace(plan[name], activation=None)
@@ -84,9 +79,6 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         self, task: Task, weights: Quantization, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
     ) -> Quantization:
         """`weights` with input and operand grids found on the weight-quantized model."""
-        from qvd.graph.sites import channel_dim, weighted_layers
-        from qvd.spec.quantization import OperandQuantization
-
         modules = weighted_layers(task.denoiser)
         watches: dict[str, PartWatch | SplitWatch] = {}
         for site, bits in plan.items():
@@ -107,11 +99,6 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
 
     def _observe(self, task: Task, weights: Quantization, watches: Mapping[str, PartWatch | SplitWatch]) -> None:
         """Show every watch its site's activations in the weight-quantized model, entries in random order."""
-        import torch
-
-        from qvd.graph.hooks import attention_operands_to, layer_inputs_to
-        from qvd.graph.sites import weighted_layers
-
         model = rounded_model(task.denoiser, weights)
         layers = weighted_layers(model)
         layer_sinks = {site: watch.update for site, watch in watches.items() if site in layers}
@@ -138,8 +125,6 @@ class PartWatch:
     """
 
     def __init__(self, n_bits: int, settings: LayerSettings, momentum: float | None) -> None:
-        from qvd.calibration.observers import HistogramObserver
-
         self.n_bits, self.settings = n_bits, settings
         self.observer = HistogramObserver(None) if momentum is None else None
         self.extremes = RunningExtremes(momentum or 0.0)
@@ -154,12 +139,6 @@ class PartWatch:
     @property
     def grid(self) -> AffineGrid:
         """The asymmetric grid for everything seen."""
-        import torch
-
-        from qvd.algorithms.layerwise import activation_grid
-        from qvd.numerics.affine import affine_parameters
-        from qvd.numerics.grids import AffineGrid
-
         if self.observer is not None:
             return activation_grid(self.observer.result(), self.n_bits, self.settings)
         low, high = torch.tensor(self.extremes.low), torch.tensor(self.extremes.high)
@@ -185,8 +164,6 @@ class SplitWatch:
     @property
     def grid(self) -> SplitGrid:
         """The two grids as one."""
-        from qvd.numerics.grids import SplitGrid
-
         first, skip = self.first.grid, self.skip.grid
         return SplitGrid(
             first.n_bits,
@@ -218,10 +195,6 @@ class RunningExtremes:
 
 def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
     """A copy of the denoiser with the quantized weights' values in its own layers, so that they can be watched."""
-    import copy
-
-    from qvd.graph.sites import weighted_layers
-
     model = copy.deepcopy(denoiser)
     modules = weighted_layers(model)
     for name, layer in weights.layers.items():
@@ -231,8 +204,6 @@ def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
 
 def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
     """Give a layer the values of its quantized weight, and its corrected bias and border."""
-    import torch
-
     with torch.no_grad():
         if layer.weight is not None:
             module.weight.copy_(layer.weight.dequantize())
@@ -244,8 +215,6 @@ def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
 
 def _with_border(border: Tensor, module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
     """A convolution's output plus what its correction is where taps fall on the padding; a forward hook."""
-    from torch.nn import functional as F
-
     convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[border.dim() - 3]
     ones = output.new_ones(1, 1, *args[0].shape[2:])
     return output + convolve(ones, border, None, module.stride, module.padding, module.dilation)

@@ -13,22 +13,21 @@ has no such layers. Both attention matmuls are quantized as in the source, the p
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from baselines.options import SmoothQuantOptions
-from qvd.methods.base import PTQMethod
+from qvd.algorithms.balance import balance, can_be_balanced
+from qvd.algorithms.layerwise import LayerSettings
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.graph.absorb import absorbing_norms
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.sites import weighted_layers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.options.bits import Bits
+from qvd.spec.quantization import Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from qvd.algorithms.layerwise import LayerSettings
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.methods.base import QuantizationContext
-    from qvd.options.bits import Bits
-    from qvd.spec.quantization import Quantization
 
 BOUNDARY_WEIGHT_BITS = 8
 
@@ -49,10 +48,6 @@ class SmoothQuant(SmoothQuantOptions, PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.algorithms.balance import balance, can_be_balanced
-        from qvd.graph.absorb import absorbing_norms
-        from qvd.graph.sites import weighted_layers
-
         plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
         names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]
         absorbing = absorbing_norms(denoiser, calibration.take([0]))

@@ -14,23 +14,26 @@ spans the classes. See `baselines.qdiffusion` for what holds for the other block
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from baselines.options import TFMQOptions
-from baselines.qdiffusion import QDiffusion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.methods.base import QuantizationContext
-    from qvd.spec.quantization import Notes, Quantization
-    from qvd.spec.rules import SiteBits
+from baselines.qdiffusion import QDiffusion, rounded_model, set_rounded_
+from qvd.algorithms.reconstruction.engine import Task, bias_corrections, reconstruct_rounding, reconstruct_steps
+from qvd.algorithms.reconstruction.gram import adaround_layer
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.graph.hooks import layer_inputs_to
+from qvd.graph.sites import weighted_layers
+from qvd.methods.base import QuantizationContext
+from qvd.numerics.affine import affine_parameters
+from qvd.numerics.grids import TimestepGrid
+from qvd.spec.quantization import Notes, Quantization
+from qvd.spec.rules import SiteBits
 
 
 class TFMQ(TFMQOptions, QDiffusion):
@@ -39,8 +42,6 @@ class TFMQ(TFMQOptions, QDiffusion):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
-
         plan = self.site_bits(denoiser, context)
         splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
         units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
@@ -69,11 +70,6 @@ class TFMQ(TFMQOptions, QDiffusion):
         context: QuantizationContext,
     ) -> Quantization:
         """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
-        from baselines.qdiffusion import rounded_model, set_rounded_
-        from qvd.algorithms.reconstruction.engine import bias_corrections
-        from qvd.algorithms.reconstruction.gram import adaround_layer
-        from qvd.graph.sites import weighted_layers
-
         corrections = {} if corrected is None else bias_corrections(quantization, corrected)
         originals, layers = weighted_layers(denoiser), dict(quantization.layers)
         exact = block_inputs(denoiser, block, context)
@@ -99,10 +95,6 @@ class TFMQ(TFMQOptions, QDiffusion):
         context: QuantizationContext,
     ) -> Quantization:
         """`quantization` with a min-max grid per timestep for every quantized input in the block."""
-        from baselines.qdiffusion import rounded_model
-        from qvd.numerics.affine import affine_parameters
-        from qvd.numerics.grids import TimestepGrid
-
         timesteps = tuple(context.timesteps.double().tolist())
         weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
         inputs = block_inputs(rounded_model(denoiser, weights), block, context)
@@ -126,10 +118,6 @@ def temporal_block(denoiser: nn.Module, context: QuantizationContext) -> list[st
 
 def block_inputs(denoiser: nn.Module, names: Sequence[str], context: QuantizationContext) -> dict[str, Tensor]:
     """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
-    import torch
-
-    from qvd.graph.hooks import layer_inputs_to
-
     embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
     seen: dict[str, Tensor] = {}
     sinks = {name: partial(seen.__setitem__, name) for name in embedders}

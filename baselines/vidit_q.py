@@ -14,21 +14,19 @@ head, probabilities per query at `softmax_bits`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import nn
 
 from baselines.options import ViDiTQOptions
-from qvd.methods.base import PTQMethod
+from qvd.algorithms.balance import balance, can_be_balanced
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.graph.absorb import absorbing_norms
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.sites import operand_sites, weighted_layers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.options.bits import Bits
+from qvd.spec.quantization import Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.methods.base import QuantizationContext
-    from qvd.options.bits import Bits
-    from qvd.spec.quantization import Quantization
 
 
 class ViDiTQ(ViDiTQOptions, PTQMethod):
@@ -41,8 +39,6 @@ class ViDiTQ(ViDiTQOptions, PTQMethod):
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
         """As for every method, but attention operands in floating point unless the user's rules name them."""
-        from qvd.graph.sites import operand_sites
-
         plan = super().site_bits(denoiser, context)
         if self.float_attention:
             free = [site for site in operand_sites(denoiser) if plan[site].rule == "default"]
@@ -52,10 +48,6 @@ class ViDiTQ(ViDiTQOptions, PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.algorithms.balance import balance, can_be_balanced
-        from qvd.graph.absorb import absorbing_norms
-        from qvd.graph.sites import weighted_layers
-
         plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
         names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]
         absorbing = absorbing_norms(denoiser, calibration.take([0]))

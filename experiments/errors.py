@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from metrics.decoding import VideoError
+
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
@@ -29,8 +31,6 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _lines(error: Exception) -> list[str]:
-    from metrics.decoding import VideoError
-
     return str(error).splitlines() if isinstance(error, VideoError) else [" ".join(str(error).split())]
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-
-def arm_name(variant: str, bits: str) -> str:
-    """How tables call an arm, e.g. "qvd w8a8"; the FP model has no bits."""
-    return variant if bits == "fp" else f"{variant} {bits}"
+from experiments.config.run_config import arm_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
+from transformers.image_processing_utils import ImageProcessingMixin
 
 from metrics.extractors.base import state_dict_sha256
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel, PreTrainedTokenizerBase
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 SHAPES_CLIP = Path(__file__).parent / "extractors" / "weights" / "shapes_clip"
@@ -65,9 +64,6 @@ class ClipScorer(nn.Module):
             path: hub id or folder; `shapes_clip` is the embedded one.
             kwargs: of the constructor.
         """
-        from transformers import AutoTokenizer, CLIPModel
-        from transformers.image_processing_utils import ImageProcessingMixin
-
         name, path = str(path), clip_folder(path)
         try:
             config, _ = ImageProcessingMixin.get_image_processor_dict(path)

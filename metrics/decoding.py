@@ -18,6 +18,7 @@ from metrics.options import ClipChoice, ClipRule, Protocol, Resize
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
+from PIL import Image
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -116,8 +117,6 @@ def fit(frame: np.ndarray, resolution: int | None, resize: Resize) -> np.ndarray
     if side == resolution:
         return crop
     if resize is Resize.lanczos:
-        from PIL import Image
-
         return np.asarray(Image.fromarray(crop).resize((resolution, resolution), Image.Resampling.LANCZOS))
     interpolation = cv2.INTER_AREA if resize is Resize.area else cv2.INTER_LINEAR
     return cv2.resize(crop, (resolution, resolution), interpolation=interpolation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 CAP_DB = 100.0
 """Reported for identical tensors, whose PSNR and SQNR are infinite, so that means and intervals stay finite."""
@@ -26,8 +27,6 @@ def psnr(videos: Tensor, reference: Tensor, data_range: float = 255.0) -> Tensor
     Raises:
         ValueError: different shapes.
     """
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
     _check_same_shape(videos, reference)
     pixels = (1, 2, 3, 4)
     values = [
@@ -51,8 +50,6 @@ def ssim(videos: Tensor, reference: Tensor, data_range: float = 255.0) -> Tensor
     Raises:
         ValueError: different shapes.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     _check_same_shape(videos, reference)
     values: list[Tensor] = []
     for batch, target in zip(videos.split(BATCH), reference.split(BATCH), strict=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torchmetrics.image.inception import InceptionScore as Metric
 
 from metrics.frechet import Features, as_matrix
 
@@ -30,8 +31,6 @@ def inception_score(logits: Features, splits: int = 10, seed: int = 0) -> Incept
     Raises:
         ValueError: fewer videos than splits.
     """
-    from torchmetrics.image.inception import InceptionScore as Metric
-
     x = as_matrix(logits)
     if len(x) < splits:
         raise ValueError(f"{len(x)} videos are too few for {splits} splits")

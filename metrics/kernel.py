@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torchmetrics.image.kid import poly_mmd
 
 from metrics.frechet import Features
 
@@ -34,8 +35,6 @@ def kernel_distance(
     Raises:
         ValueError: fewer than 2 videos on a side.
     """
-    from torchmetrics.image.kid import poly_mmd
-
     x, y = (torch.as_tensor(f).double() for f in (features, reference))
     size = min(subset_size, len(x), len(y))
     if size < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics.functional import image
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -112,8 +113,6 @@ def alexnet_features() -> nn.Sequential:
 
 def torchmetrics_heads() -> list[Tensor]:
     """The five linear heads in torchmetrics' package (BSD licence, Richard Zhang et al.)."""
-    from torchmetrics.functional import image
-
     file = Path(image.__file__).parent / "lpips_models" / "alex.pth"
     state = torch.load(file, map_location="cpu", weights_only=True)
     return [state[f"lin{i}.model.1.weight"] for i in range(len(TAPS))]

@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from metrics.options import ClipChoice, Prompts, Protocol, Resize
 
 PROTOCOLS = Path(__file__).parent.parent / "conf" / "protocol"
@@ -18,8 +20,6 @@ def load_protocol(name: str | Path) -> Protocol:
     Raises:
         ValueError: no such name or file, a key or value that is not allowed.
     """
-    import yaml
-
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else PROTOCOLS / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(_not_found(str(name), path))

@@ -18,6 +18,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from experiments.attributes import compose_run_config
+from experiments.progress import Reporter
+from experiments.stages.stages import Stages
+from qvd.options.calibration import CalibrationPlan
+from qvd.store.artifacts import Store
+
 MAX_BYTES_ABOVE_MODEL = 2 * 2**30
 MAX_GROWTH = 1.10
 POLL_SECONDS = 0.002
@@ -39,12 +45,6 @@ class Measurement:
 
 def calibrate(samples: int, steps: int, inference_steps: int, store: str) -> None:
     """What a run does up to its ranges; says `ready` and waits for a line once the model is loaded."""
-    from experiments.attributes import compose_run_config
-    from experiments.progress import Reporter
-    from experiments.stages.stages import Stages
-    from qvd.options.calibration import CalibrationPlan
-    from qvd.store.artifacts import Store
-
     words = ["model=tiny_modelscope", "quantizer=fp", f"num_inference_steps={inference_steps}"]
     stages = Stages(compose_run_config(words), Store(store), Reporter())
     assert stages.fp_denoiser is not None

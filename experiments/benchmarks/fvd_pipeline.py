@@ -25,6 +25,7 @@ import torch
 from experiments.benchmarks.timing import interleaved_seconds, print_ratios
 from metrics.decoding import Source, find_videos, read_clip
 from metrics.extractors.base import VideoExtractor, extract_features
+from metrics.extractors.i3d import InceptionI3D
 from metrics.extractors.loading import load_extractor
 from metrics.frechet import frechet_distance
 from metrics.options import ClipRule
@@ -53,8 +54,6 @@ def make_extractor(name: str, folder: Path) -> VideoExtractor:
     """The embedded classifier, or I3D with random weights."""
     if name == "shapes_classifier":
         return load_extractor(name)
-    from metrics.extractors.i3d import InceptionI3D
-
     torch.manual_seed(0)
     torch.save(InceptionI3D().state_dict(), folder / "i3d.pt")
     return load_extractor(name, folder / "i3d.pt")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from experiments.config.nodes import Choice
 from experiments.config.reference import Reference
 from experiments.options import Tracking
-from experiments.result import arm_name
 from metrics.options import Protocol
 from qvd.data.base import VideoDataset
 from qvd.options.bits import Bits
@@ -17,6 +16,11 @@ from qvd.options.bits import Bits
 if TYPE_CHECKING:  # a config is valid before torch is there
     from qvd.methods.base import PTQMethod
     from qvd.models.base import ModelAdapter
+
+
+def arm_name(variant: str, bits: str) -> str:
+    """How tables call an arm, e.g. "qvd w8a8"; the FP model has no bits."""
+    return variant if bits == "fp" else f"{variant} {bits}"
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,17 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
+import torch
 from rich.progress import TaskID
 
+from experiments.arms import ArmRunner, Task
 from experiments.config.run_config import Arm, RunConfig
 from experiments.errors import one_line_warning
 from experiments.progress import Reporter, bars
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
-    from experiments.arms import Task
+from qvd.store.artifacts import Store
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.5
@@ -185,11 +184,6 @@ def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, wa
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the run: clean up as on Ctrl-C
         _end_with_parent()
         warnings.showwarning = one_line_warning
-        import torch
-
-        from experiments.arms import ArmRunner
-        from qvd.store.artifacts import Store
-
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
         runner = ArmRunner(config, Store(config.store), RemoteReporter(worker, messages), overrides)
         for task in iter(waiting.get, None):

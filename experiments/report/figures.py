@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from experiments.result import drawable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from experiments.result import ArmResult
+from experiments.result import ArmResult, drawable
 
 # Okabe and Ito's colour-blind-safe palette; FP is black.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -93,8 +91,6 @@ def sqnr_figure(arms: list[ArmResult]) -> Figure:
     Solid on the FP model's inputs (the error that one step adds), dashed on the arm's own path (the error that has come
     together). Of many arms, those at the last one's bits are drawn.
     """
-    from matplotlib.lines import Line2D
-
     colours = dict(zip((arm.variant for arm in arms), _colours(arms), strict=True))
     arms = drawable([arm for arm in arms if "sqnr_teacher_forced" in arm.metrics], _SQNR_ARMS)
     widths = list(dict.fromkeys(arm.bits for arm in arms))
@@ -190,9 +186,6 @@ def histogram_ranges(histogram: dict[str, Any], bins: int = _HISTOGRAM_BINS) -> 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot, so that none is left open, in this module's style."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
-
     # Artists read their defaults when they are made, so the style must outlive this function.
     style.use(_STYLE)
     return Figure(figsize=(width, height), layout="constrained")

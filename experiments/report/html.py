@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.report.figures import figure_pngs
 from experiments.report.media import apng_bytes, grid_image, png_bytes
 from experiments.report.table import build_table, describe_model
-from experiments.report.tabular import Place
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from experiments.report.tabular import Table
-    from experiments.result import ArmResult
+from experiments.report.tabular import Place, Table
+from experiments.result import ArmResult
 
 _TEMPLATE = "report.html.j2"
 
@@ -41,8 +39,6 @@ def write_report(
     Returns:
         The path of the report.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments.result import drawable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-
-    from experiments.result import ArmResult
+from experiments.result import ArmResult, drawable
 
 FPS = 8
 _MP4_LOOPS = 4
@@ -44,8 +39,6 @@ def write_gif(arms: list[ArmResult], path: Path, count: int = 6) -> None:
 
 def write_mp4(arms: list[ArmResult], path: Path, count: int = 6) -> None:
     """Write `animation_frames` as H.264, repeated a few times because players stop at the end."""
-    import imageio.v3 as iio
-
     frames = np.stack([np.asarray(frame) for frame in animation_frames(arms, count)])
     # yuv420p, the only layout every browser plays, halves both sides.
     odd_height, odd_width = frames.shape[1] % 2, frames.shape[2] % 2

@@ -6,24 +6,24 @@ run's other figures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
 
 from experiments.report.figures import BAR_COLOUR, FP_COLOUR, PALETTE, new_figure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from experiments.result import ArmMetrics
-    from qvd.calibration.observers import Ranges
-    from qvd.numerics.grids import Grid, InputGrid
-    from qvd.spec.quantization import Quantization
+from experiments.result import ArmMetrics
+from qvd.algorithms.htdq.grids import FORMS, select_grid
+from qvd.algorithms.htdq.tdscore import td1
+from qvd.calibration.observers import Ranges
+from qvd.numerics.channels import ChannelTransform
+from qvd.numerics.grids import Grid, InputGrid
+from qvd.spec.quantization import Quantization
 
 _HISTOGRAM_BINS = 120
 _BEFORE, _AFTER = BAR_COLOUR, PALETTE[0]
@@ -36,8 +36,6 @@ _CURVES = {  # metric → (title, whether its axis is logarithmic)
 
 def family_grids(features: Tensor, n_bits: int) -> dict[str, Grid]:
     """The best grid of every HiDi-TQ member for (n_timesteps, channels) temporal features, `uniform` first."""
-    from qvd.algorithms.htdq.grids import FORMS, select_grid
-
     return {form.value: select_grid(features, n_bits, form).grid for form in FORMS}
 
 
@@ -78,10 +76,6 @@ def _describe(name: str, grid: Grid, features: Tensor) -> str:
 
 
 def _td1(features: Tensor, grid: InputGrid) -> float:
-    from torch.nn import functional as F
-
-    from qvd.algorithms.htdq.tdscore import td1
-
     x = features.double()
     return td1(F.pdist(x), grid(x))
 
@@ -97,8 +91,6 @@ def distance_figure(features: Tensor, grids: Mapping[str, InputGrid], timesteps:
     Example:
         >>> distance_figure(features, {"uniform": uniform, "selected: power": selected}, timesteps.tolist())
     """
-    import torch
-
     x = features.double()
     before = torch.cdist(x, x).numpy()
     after = {name: torch.cdist(grid(x), grid(x)).numpy() for name, grid in grids.items()}
@@ -140,10 +132,6 @@ def transformed_ranges(
     Returns:
         Layer → two (channels, 2) arrays of [min, max]: of x, and of x'' = (x - s)/c.
     """
-    import torch
-
-    from qvd.numerics.channels import ChannelTransform
-
     found = {}
     for name, layer in quantization.layers.items():
         if layer.shift is None and layer.scale is None:

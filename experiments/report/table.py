@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from experiments.report.published import PUBLISHED
 from experiments.report.tabular import MISSING, Cell, Column, Place, Table, render_terminal, to_csv, to_markdown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from experiments.result import ArmMetrics
+from experiments.result import ArmMetrics
 
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 

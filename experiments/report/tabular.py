@@ -8,10 +8,12 @@ import math
 import os
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
 
 MISSING = "n/a"
 _UNKNOWN_TERMINAL = 140  # columns, where stdout is none
@@ -83,8 +85,6 @@ class Table:
 
 def render_terminal(table: Table, console: Console | None = None) -> None:
     """Print the table and its appendix; where not all fit there are fewer columns, never broken numbers or names."""
-    from rich.console import Console
-
     if console is None:
         sized = Console().is_terminal or "COLUMNS" in os.environ
         console = Console(width=None if sized else _UNKNOWN_TERMINAL)
@@ -137,10 +137,6 @@ def _significant_decimals(value: float, digits: int = 3) -> int:
 
 
 def _rich_table(table: Table, place: Place) -> RenderableType:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     columns, rows = table.at(place)
     out = RichTable(
         title=table.title,

@@ -6,19 +6,27 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
 from experiments.stages.reference import reference_clips, reference_key
 from experiments.stages.stages import StageResult
+from metrics.clipsim import ClipScorer, clip_folder, prompt_similarity
+from metrics.extractors.base import VideoExtractor, extract_features
+from metrics.extractors.loading import load_extractor
+from metrics.fidelity import psnr, ssim
+from metrics.frechet import frechet_distance
+from metrics.fvd import fvd_report
+from metrics.intervals import bootstrap_mean_interval, infinity_interval, paired_bootstrap_interval
+from metrics.kernel import kernel_distance
+from metrics.lpips import LPIPS
+from metrics.temporal import flicker, neighbour_similarity
+from metrics.videos import fit_videos
+from qvd.models.loading import silence_loading
 from qvd.store.artifacts import Artifact, Result, Store, file_digest, fingerprint, source_digest
-
-if TYPE_CHECKING:
-    import torch
-
-    from metrics.clipsim import ClipScorer
-    from metrics.extractors.base import VideoExtractor
 
 FEATURE_CODE = ("metrics/extractors", "metrics/decoding.py", "metrics/videos.py", "metrics/protocols.py")
 METRIC_CODE = ("metrics", "experiments/stages/evaluation.py")
@@ -33,23 +41,16 @@ class Evaluator:
 
     @cached_property
     def extractor(self) -> VideoExtractor:
-        from metrics.extractors.loading import load_extractor
-
         protocol = self.config.protocol
         return load_extractor(protocol.extractor, protocol.extractor_weights).to(self.config.device)
 
     @cached_property
     def clip_scorer(self) -> ClipScorer:
-        from metrics.clipsim import ClipScorer
-        from qvd.models.loading import silence_loading
-
         silence_loading()
         return ClipScorer.from_pretrained(self.config.protocol.clip).to(self.config.device)
 
     def _clip_digest(self) -> str:
         """Hash of the CLIP's files, or its hub id; loading it costs seconds that a stored result does not need."""
-        from metrics.clipsim import clip_folder
-
         folder = Path(clip_folder(self.config.protocol.clip))
         return file_digest(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else str(folder)
 
@@ -77,8 +78,6 @@ class Evaluator:
 
     def features(self, samples: StageResult) -> Artifact:
         """Features of generated videos, at the protocol's length and resolution."""
-        from metrics.videos import fit_videos
-
         rule = self.config.protocol.generated_rule
         inputs = {
             "samples": samples.key,
@@ -94,8 +93,6 @@ class Evaluator:
         return self.store.fetch("features", inputs, compute)
 
     def _extract(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        from metrics.extractors.base import extract_features
-
         return extract_features(self.extractor, (batch.to(self.config.device) for batch in batches))
 
     def metrics(self, samples: StageResult, fp_samples: StageResult, prompts: list[str]) -> Artifact:
@@ -125,9 +122,6 @@ class Evaluator:
         return self.store.fetch("metrics", inputs, compute)
 
     def _text_alignment(self, videos: torch.Tensor, prompts: list[str]) -> dict[str, Any]:
-        from metrics.clipsim import prompt_similarity
-        from metrics.temporal import flicker, neighbour_similarity
-
         scorer = self.clip_scorer
         frames = scorer.encode_frames(videos).cpu()
         scores = prompt_similarity(frames, scorer.encode_prompts(prompts).cpu())
@@ -135,9 +129,6 @@ class Evaluator:
 
     def _fidelity(self, videos: torch.Tensor, fp_videos: torch.Tensor, is_fp: bool) -> dict[str, Any]:
         """PSNR, SSIM and, where its weights are given, LPIPS to the FP model's videos."""
-        from metrics.fidelity import psnr, ssim
-        from metrics.lpips import LPIPS
-
         weights = self.config.protocol.lpips_weights
         values: dict[str, Any] = dict.fromkeys(
             f"{name}_fp{ci}" for name in ("psnr", "ssim", "lpips") for ci in ("", "_ci")
@@ -154,11 +145,6 @@ class Evaluator:
 def _distances(
     features: Artifact, fp_features: Artifact, reference: Artifact, is_fp: bool, prompts_match_clips: bool
 ) -> dict[str, Any]:
-    from metrics.frechet import frechet_distance
-    from metrics.fvd import fvd_report
-    from metrics.intervals import infinity_interval, paired_bootstrap_interval
-    from metrics.kernel import kernel_distance
-
     sets = features.tensors["features"], reference.tensors["features"]
     paired = prompts_match_clips and len(sets[0]) == len(sets[1])
     values = {
@@ -174,8 +160,6 @@ def _distances(
 
 def _means(scores: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Mean over videos and its interval, for each metric's per-video scores (N,)."""
-    from metrics.intervals import bootstrap_mean_interval
-
     values: dict[str, Any] = {}
     for name, per_video in scores.items():
         values[name] = per_video.double().mean().item()

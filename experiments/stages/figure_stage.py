@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from matplotlib.figure import Figure
+
+from experiments.config.run_config import Arm
+from experiments.report import qvd_figures
+from experiments.report.figures import build_figures, to_png
+from experiments.report.qvd_figures import bits_figure
+from experiments.result import ArmResult, of_one_size
+from experiments.stages.stages import Stages
+from qvd.calibration.observers import Ranges
+from qvd.methods.qvd import QVD
+from qvd.options.htdq import HtdqForm
+from qvd.options.scri import ScriMode
+from qvd.spec.quantization import Quantization
 from qvd.store.artifacts import Artifact, Result, fingerprint, source_digest
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.config.run_config import Arm
-    from experiments.result import ArmResult
-    from experiments.stages.stages import Stages
 
 FIGURE_CODE = ("experiments/report", "experiments/stages/figure_stage.py", "qvd/algorithms")
 RANGE_LAYERS = 4
@@ -30,10 +36,6 @@ class StudiedArm:
 
 def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
     """The QVD arm with both of its parts at work and the fewest activation bits; None where there is none."""
-    from qvd.methods.qvd import QVD
-    from qvd.options.htdq import HtdqForm
-    from qvd.options.scri import ScriMode
-
     complete = [
         c
         for c in candidates
@@ -47,11 +49,8 @@ def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
 
 def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedArm | None) -> dict[str, bytes]:
     """Every figure of a run as PNG, by name; drawing takes seconds, so they are kept like any other result."""
-    import torch
 
     def compute() -> Result:
-        from experiments.report.figures import build_figures, to_png
-
         figures = build_figures(list(results)) | _curves(results)
         if studied is not None:
             figures |= _inside(stages, studied)
@@ -71,9 +70,6 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
 
 def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
     """Metrics against bits, where several variants were run at several bits, of the run's own N: FVD depends on it."""
-    from experiments.report.qvd_figures import bits_figure
-    from experiments.result import of_one_size
-
     quantized = [arm for arm in of_one_size(results) if arm.bits != "fp"]
     if min(len({arm.variant for arm in quantized}), len({arm.bits for arm in quantized})) < 2:
         return {}
@@ -82,10 +78,6 @@ def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
 
 def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
     """HTDQ's levels and distances at the first temporal site, SCRI's ranges and coverage."""
-    from experiments.report import qvd_figures
-    from qvd.calibration.observers import Ranges
-    from qvd.spec.quantization import Quantization
-
     config, arm = stages.config, studied.arm
     quantization = Quantization.from_tensors(studied.quantized.tensors, studied.quantized.metadata)
     timesteps = config.model.timesteps(stages.pipeline, config.num_inference_steps)

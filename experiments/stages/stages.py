@@ -11,22 +11,31 @@ import inspect
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
 
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
+from metrics.fidelity import step_sqnr
+from qvd.algorithms.reconstruction.unit_store import UnitStore
+from qvd.backends.convert import convert
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.capture import capture_calibration_batch
+from qvd.calibration.observe import observe
+from qvd.calibration.observers import Ranges
+from qvd.graph.cost import bit_operations
+from qvd.graph.size import num_bytes, stored_bytes, theoretical_bytes
+from qvd.graph.trajectory import DenoiserCall, predictions, recorded_calls, teacher_forced
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.methods.fp import FloatingPoint
 from qvd.models.loading import load
+from qvd.models.sampling import batches, sample_batch
+from qvd.options.calibration import CalibrationPlan
+from qvd.spec.quantization import Quantization
 from qvd.store.artifacts import ROOT, Artifact, ArtifactFile, Result, Store, fingerprint, source_digest
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.graph.trajectory import DenoiserCall
-    from qvd.methods.base import PTQMethod
-    from qvd.options.calibration import CalibrationPlan
 
 SAMPLING_CODE = ("qvd/models",)
 CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration")
@@ -53,8 +62,6 @@ class StageResult:
 
     @classmethod
     def join(cls, parts: list[Artifact]) -> StageResult:
-        import torch
-
         tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
         return cls(
             key=fingerprint([part.key for part in parts]),
@@ -84,8 +91,6 @@ class CalibrationResult:
 
     def open(self, device: str) -> CalibrationSet:
         """The set, read from its files as it is used."""
-        from qvd.calibration.calibration_set import CalibrationSet
-
         return CalibrationSet.from_files(self.files, device)
 
 
@@ -137,16 +142,10 @@ class Stages:
         """
         if not arm.method.rules and not arm.method.only:
             return  # nothing to check, and no need to load the pipeline
-        import torch
-
-        from qvd.methods.base import QuantizationContext
-
         arm.method.site_bits(self.fp_denoiser, QuantizationContext(arm.bits, self.config.model, torch.empty(0)))
 
     def samples(self, quantized: Artifact | None) -> StageResult:
         """uint8 `videos` (n_videos, T, 3, H, W) of the FP model (None) or of a quantized denoiser."""
-        from qvd.models.sampling import batches
-
         config, loaded = self.config, list[Any]()
         parts = []
         for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
@@ -170,8 +169,6 @@ class Stages:
 
     def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
         """The evaluation videos `indices` of a denoiser."""
-        from qvd.models.sampling import sample_batch
-
         config = self.config
         original = self.fp_denoiser
         config.model.set_denoiser_(self.pipeline, denoiser)
@@ -189,8 +186,6 @@ class Stages:
 
     def _calls(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> list[DenoiserCall]:
         """What a denoiser is called with, and predicts, while these evaluation videos are drawn."""
-        from qvd.graph.trajectory import recorded_calls
-
         with recorded_calls(denoiser) as calls:
             self._draw(denoiser, indices, prompts)
         return calls
@@ -209,9 +204,6 @@ class Stages:
         }
 
         def compute() -> Result:
-            from metrics.fidelity import step_sqnr
-            from qvd.graph.trajectory import predictions, teacher_forced
-
             with self.reporter.note("comparing the denoisers step by step"):
                 if indices not in self._fp_calls:  # every arm is compared with the same
                     self._fp_calls[indices] = self._calls(self.fp_denoiser, indices, prompts)
@@ -229,9 +221,6 @@ class Stages:
 
     def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
-        from qvd.calibration.capture import capture_calibration_batch
-        from qvd.models.sampling import batches
-
         config = self.config
         plan.check(config.num_inference_steps)
         # How many samples there are is no part of one batch: a larger set goes on where a smaller one ended.
@@ -269,8 +258,6 @@ class Stages:
         inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
 
         def compute() -> Result:
-            from qvd.calibration.observe import observe
-
             entries = min(16, 2 * self.config.model.batch_size)  # what the model samples together, at most
             ranges = observe(
                 self.fp_denoiser, calibration.open(self.config.device), entries, progress=self.reporter.track
@@ -284,8 +271,6 @@ class Stages:
 
     def histograms(self, ranges: Artifact) -> dict[str, dict[str, Any]]:
         """Activation histograms by site, for figures and tracking."""
-        from qvd.calibration.observers import Ranges
-
         return {
             site: {"counts": observed.histogram.numpy(), "low": observed.low, "high": observed.high}
             for site, observed in Ranges.from_tensors(ranges.tensors).items()
@@ -303,12 +288,6 @@ class Stages:
         }
 
         def compute() -> Result:
-            from qvd.algorithms.reconstruction.unit_store import UnitStore
-            from qvd.calibration.observers import Ranges
-            from qvd.graph.cost import bit_operations
-            from qvd.graph.size import stored_bytes, theoretical_bytes
-            from qvd.methods.base import QuantizationContext
-
             timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
             checkpoint = UnitStore(self.store.work_folder("quantization", inputs))
             context = QuantizationContext(
@@ -328,16 +307,10 @@ class Stages:
 
     def fp_cost(self) -> Artifact:
         """Size of the FP denoiser's parameters, and the operations of one call; named as in `quantization`."""
-        from qvd.methods.fp import FloatingPoint
-
         calibration = self.calibration(FloatingPoint().calibration)
         inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
 
         def compute() -> Result:
-            from qvd.graph.cost import bit_operations
-            from qvd.graph.size import num_bytes
-            from qvd.spec.quantization import Quantization
-
             entry = calibration.open(self.config.device).take([0])
             operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
             size = num_bytes(self.fp_denoiser.parameters())
@@ -346,16 +319,11 @@ class Stages:
         return self.store.fetch("fp_cost", inputs, compute)
 
     def _converted(self, quantized: Artifact) -> nn.Module:
-        from qvd.backends.convert import convert
-        from qvd.spec.quantization import Quantization
-
         return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
 
 
 def _sources_of(method: PTQMethod) -> list[str]:
     """The files of a method's class and of those it builds on, relative to the repository: another baseline's change is
     none of its."""
-    from qvd.methods.base import PTQMethod
-
     files = {inspect.getfile(cls) for cls in type(method).__mro__ if issubclass(cls, PTQMethod)}
     return sorted(str(Path(file).relative_to(ROOT)) for file in files)

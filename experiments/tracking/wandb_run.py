@@ -6,21 +6,21 @@ import io
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import wandb
+from PIL import Image
 
 from experiments.options import Tracking, TrackingMode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import wandb
-
-    from experiments.report.tabular import Table
-    from experiments.result import ArmResult
+from experiments.report.figures import histogram_ranges
+from experiments.report.media import write_gif
+from experiments.report.tabular import Place, Table
+from experiments.result import ArmResult
 
 _REPOSITORY = Path(__file__).parents[2]
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
@@ -55,8 +55,6 @@ def track_arm(
     if tracking.mode is TrackingMode.disabled:
         return None
     with _written_below(run_dir, tracking.mode):
-        import wandb
-
         run = wandb.init(
             mode=tracking.mode.value,
             project=tracking.project,
@@ -133,10 +131,6 @@ def _written_below(run_dir: Path, mode: TrackingMode) -> Iterator[None]:
 
 
 def _media(run_dir: Path, arm: ArmResult, fp_arm: ArmResult) -> dict[str, wandb.Video]:
-    import wandb
-
-    from experiments.report.media import write_gif
-
     path = run_dir / "wandb" / f"{arm.name.replace(' ', '_')}.gif"
     compared = [arm] if arm.quantizer == "fp" else [fp_arm, arm]
     write_gif(compared, path, count=_SAMPLE_VIDEOS)
@@ -144,20 +138,11 @@ def _media(run_dir: Path, arm: ArmResult, fp_arm: ArmResult) -> dict[str, wandb.
 
 
 def _histograms(arm: ArmResult) -> dict[str, wandb.Histogram]:
-    import wandb
-
-    from experiments.report.figures import histogram_ranges
-
     binned = {site: histogram_ranges(histogram, _HISTOGRAM_BINS) for site, histogram in arm.histograms.items()}
     return {f"ranges/{site}": wandb.Histogram(np_histogram=pair) for site, pair in binned.items()}
 
 
 def _table_and_figures(table: Table, figures: Mapping[str, bytes]) -> dict[str, Any]:
-    import wandb
-    from PIL import Image
-
-    from experiments.report.tabular import Place
-
     columns, rows = table.at(Place.DOCUMENT)
     data = [[cell.text(column) for cell, column in zip(row, columns, strict=True)] for row in rows]
     logged: dict[str, Any] = {

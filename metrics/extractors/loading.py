@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from metrics.extractors.base import VideoExtractor
+from metrics.extractors.base import VideoExtractor
+from metrics.extractors.i3d import I3DExtractor
+from metrics.extractors.shapes_classifier import ShapesExtractor
+from metrics.extractors.torchscript import StyleGANVI3D
+from metrics.extractors.videomae import VideoMAEExtractor
 
 
 def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtractor:
@@ -21,19 +23,11 @@ def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtract
         FileNotFoundError: the download failed.
     """
     if name == "styleganv":
-        from metrics.extractors.torchscript import StyleGANVI3D
-
         return StyleGANVI3D(weights)
     if name == "videomae":
-        from metrics.extractors.videomae import VideoMAEExtractor
-
         return VideoMAEExtractor.from_checkpoint(weights)
     if name == "i3d":
-        from metrics.extractors.i3d import I3DExtractor
-
         if weights is None:
             raise ValueError("extractor i3d needs its weights, a state dict such as rgb_imagenet.pt")
         return I3DExtractor(weights)
-    from metrics.extractors.shapes_classifier import ShapesExtractor
-
     return ShapesExtractor()

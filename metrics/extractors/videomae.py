@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from metrics.extractors.base import VideoExtractor, file_sha256, state_dict_sha256
 from metrics.extractors.download import VIDEOMAE_GIANT, fetch
-
-if TYPE_CHECKING:
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 
 class VideoMAEExtractor(VideoExtractor):
@@ -46,8 +43,6 @@ class VideoMAEExtractor(VideoExtractor):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> VideoMAEExtractor:
         """Load a folder or hub name in transformers' format."""
-        from transformers import VideoMAEForVideoClassification
-
         return cls(VideoMAEForVideoClassification.from_pretrained(path), name=f"videomae {path}")
 
     @classmethod
@@ -58,8 +53,6 @@ class VideoMAEExtractor(VideoExtractor):
             path: the file; by default cd-fvd's ViT-g/14, downloaded once and its checksum verified (2 GB).
             config: of the network; by default that of ViT-g/14 on Something-Something v2.
         """
-        from transformers import VideoMAEForVideoClassification
-
         path = path or fetch(VIDEOMAE_GIANT)
         model = VideoMAEForVideoClassification(config or vit_giant_config())
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -80,8 +73,6 @@ class VideoMAEExtractor(VideoExtractor):
 
 def vit_giant_config() -> VideoMAEConfig:
     """ViT-g/14 as VideoMAE v2 defines it (Wang et al. 2023), with Something-Something v2's 174 classes."""
-    from transformers import VideoMAEConfig
-
     return VideoMAEConfig(
         patch_size=14,
         hidden_size=1408,

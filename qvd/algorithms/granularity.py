@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from qvd.algorithms.layerwise import LayerSettings, activation_grid
 from qvd.backends.convert import Site
+from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import Weighted, channel_dim, operand_sites, weighted_layers
@@ -29,9 +29,6 @@ from qvd.numerics.grids import AffineGrid, FrameGrid, InputGrid, TimestepGrid, T
 from qvd.options.progress import Progress, no_progress
 from qvd.options.rules import ActivationGranularity
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
-
-if TYPE_CHECKING:
-    from qvd.calibration.calibration_set import CalibrationSet
 
 FRAME_BINS = 1024
 Sink = Callable[[Tensor], object]

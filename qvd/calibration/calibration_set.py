@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
 
 from qvd.graph.trajectory import by_entry
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
 
 
 class CalibrationSet:
@@ -23,8 +22,6 @@ class CalibrationSet:
     """
 
     def __init__(self, parts: Sequence[TensorPart | FilePart], device: str | torch.device = "cpu") -> None:
-        import torch
-
         self._parts, self.device = list(parts), torch.device(device)
         self._ends = torch.tensor([part.num_entries for part in parts]).cumsum(0)
 
@@ -52,16 +49,12 @@ class CalibrationSet:
 
     def by_timestep(self) -> dict[float, list[int]]:
         """Timestep → its entries, the largest timestep (that of the most noise) first."""
-        import torch
-
         timesteps = torch.cat([part.column("timestep") for part in self._parts])
         found = timesteps.unique().tolist()
         return {float(t): (timesteps == t).nonzero().flatten().tolist() for t in reversed(found)}
 
     def take(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """One call made of the entries `indices`, in that order: forward argument → (len(indices)·rows, …)."""
-        import torch
-
         index = torch.as_tensor(indices)
         part_of = torch.bucketize(index, self._ends, right=True)
         touched = part_of.unique().tolist()
@@ -112,29 +105,21 @@ class FilePart:
     """Part of a calibration set in one safetensors file; the file is mapped for the time of a read."""
 
     def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
-
         self.path = path
         with safe_open(path, "pt") as content:
             self.num_entries = min(content.get_slice(name).get_shape()[0] for name in content.keys())  # noqa: SIM118
 
     def entries(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """Argument → (len(index), rows per entry, …); only these rows are read."""
-        from safetensors import safe_open
-
         with safe_open(self.path, "pt") as content:
             return {n: by_entry(content.get_tensor(n), self.num_entries)[index] for n in content.keys()}  # noqa: SIM118
 
     def column(self, name: str) -> torch.Tensor:
         """The whole of one argument."""
-        from safetensors import safe_open
-
         with safe_open(self.path, "pt") as content:
             return content.get_tensor(name).clone()
 
 
 def concatenate(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Join tensors of the same names along dim 0."""
-    import torch
-
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
+
+from qvd.graph.sites import attention_modules
 
 Operand = Callable[[Tensor], Tensor]
 
@@ -110,8 +113,6 @@ def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 def explicit_attention_(denoiser: nn.Module) -> None:
     """Let every attention compute its two matmuls explicitly: on short sequences faster than the fused kernel."""
-    from qvd.graph.sites import attention_modules
-
     for attn in attention_modules(denoiser).values():
         attn.processor = OperandAttnProcessor(Operands(_same, _same, _same, _same))
 
@@ -122,8 +123,6 @@ def _same(x: Tensor) -> Tensor:
 
 def check_processor(name: str, attn: Any) -> None:
     """Raise TypeError where an attention's processor computes something else than plain dot-product attention."""
-    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-
     if not isinstance(attn.processor, AttnProcessor | AttnProcessor2_0 | None):
         raise TypeError(
             f"{name}: processor {type(attn.processor).__name__} cannot be quantized, only AttnProcessor(2_0)"

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from torch import Tensor, nn
+
+from qvd.algorithms.granularity import Observation, with_granularity
+from qvd.algorithms.layerwise import LayerSettings, quantize_layer, quantize_operand
+from qvd.algorithms.reconstruction.unit_store import UnitStore
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.sites import operand_sites, weighted_layers
+from qvd.models.base import ModelAdapter
 from qvd.options.bits import Bits
 from qvd.options.method import MethodOptions
 from qvd.options.progress import Progress, no_progress
+from qvd.spec.quantization import LayerQuantization, Quantization
 from qvd.spec.rules import SiteBits, apply_rules, restrict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
-
-    from qvd.algorithms.layerwise import LayerSettings
-    from qvd.algorithms.reconstruction.unit_store import UnitStore
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.models.base import ModelAdapter
-    from qvd.spec.quantization import LayerQuantization, Quantization
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,6 @@ class PTQMethod(MethodOptions, ABC):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         """`quantize`, then `activation_granularity`: what a run does."""
-        from qvd.algorithms.granularity import Observation, with_granularity
-
         quantization = self.quantize(denoiser, ranges, calibration, context)
         observation = Observation(denoiser, calibration, self.settings, context.progress)
         return with_granularity(quantization, self.activation_granularity, observation, context.adapter.num_frames)
@@ -74,8 +70,6 @@ class PTQMethod(MethodOptions, ABC):
     @property
     def settings(self) -> LayerSettings:
         """The part of the settings that concerns single layers."""
-        from qvd.algorithms.layerwise import LayerSettings
-
         return LayerSettings(self.weight_range, self.activation_range, self.p_norm, self.bias_correction)
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
@@ -84,8 +78,6 @@ class PTQMethod(MethodOptions, ABC):
         Raises:
             ValueError: a pattern that matches nothing.
         """
-        from qvd.graph.sites import operand_sites, weighted_layers
-
         bits = context.bits
         softmax_bits = bits.activation and (self.softmax_bits or bits.activation)
         plan = {name: SiteBits(bits.weight, bits.activation, "default") for name in weighted_layers(denoiser)}
@@ -105,10 +97,6 @@ class PTQMethod(MethodOptions, ABC):
         summary: dict[str, float],
     ) -> Quantization:
         """A `Quantization` from `layers`, with every layer that they leave out and every operand quantized plainly."""
-        from qvd.algorithms.layerwise import quantize_layer, quantize_operand
-        from qvd.graph.sites import operand_sites, weighted_layers
-        from qvd.spec.quantization import Quantization
-
         settings = self.settings
         complete = {
             name: layers.get(name) or quantize_layer(name, layer, plan[name], ranges[name], settings)

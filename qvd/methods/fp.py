@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import nn
 
-from qvd.methods.base import PTQMethod
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.methods.base import PTQMethod, QuantizationContext
 from qvd.options.method import FloatingPointOptions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.methods.base import QuantizationContext
-    from qvd.spec.quantization import Quantization
+from qvd.spec.quantization import Quantization
 
 
 class FloatingPoint(FloatingPointOptions, PTQMethod):
@@ -22,6 +17,4 @@ class FloatingPoint(FloatingPointOptions, PTQMethod):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        from qvd.spec.quantization import Quantization
-
         return Quantization({}, {})

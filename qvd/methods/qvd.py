@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from qvd.methods.base import PTQMethod
+from torch import nn
+
+from qvd.algorithms.htdq.grids import select_grids
+from qvd.algorithms.layerwise import quantize_layer
+from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
+from qvd.algorithms.scri.groups import transform_groups
+from qvd.algorithms.scri.objective import scri_sites
+from qvd.algorithms.scri.search import integrate
+from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observers import Ranges
+from qvd.calibration.rows import capture_rows
+from qvd.graph.absorb import absorbing_norms
+from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.sites import weighted_layers
+from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.options.bits import Bits
 from qvd.options.htdq import HtdqForm
 from qvd.options.qvd import QVDOptions
 from qvd.options.reconstruction import Reconstruction
 from qvd.options.scri import ScriMode
+from qvd.spec.quantization import LayerQuantization, Quantization
 from qvd.spec.rules import SiteBits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
-
-    from qvd.calibration.calibration_set import CalibrationSet
-    from qvd.calibration.observers import Ranges
-    from qvd.graph.anatomy import BoundaryLayers
-    from qvd.methods.base import QuantizationContext
-    from qvd.options.bits import Bits
-    from qvd.spec.quantization import LayerQuantization, Quantization
 
 BOUNDARY_BITS = 8
 
@@ -55,8 +59,6 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> Quantization:
         """AdaRound of the folded weights on transformed and quantized inputs."""
-        from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
-
         units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress)
         return reconstruct_rounding(task, quantization, self.adaround, ranges if self.bias_correction else None)
@@ -65,10 +67,6 @@ class QVD(QVDOptions, PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], context: QuantizationContext
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """HTDQ: layers that read a temporal feature."""
-        from qvd.algorithms.htdq.grids import select_grids
-        from qvd.algorithms.layerwise import quantize_layer
-        from qvd.graph.sites import weighted_layers
-
         if self.htdq is HtdqForm.off:
             return {}, {}
         features = context.adapter.temporal_features(denoiser, context.timesteps)
@@ -90,13 +88,6 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """SCRI: every other layer with a quantized input, except the first and the last."""
-        from qvd.algorithms.scri.groups import transform_groups
-        from qvd.algorithms.scri.objective import scri_sites
-        from qvd.algorithms.scri.search import integrate
-        from qvd.calibration.rows import capture_rows
-        from qvd.graph.absorb import absorbing_norms
-        from qvd.graph.sites import weighted_layers
-
         boundary, layers = context.adapter.boundary_layers(denoiser), weighted_layers(denoiser)
         excluded = {*boundary.first, *boundary.last, *context.adapter.temporal_feature_sites(denoiser)}
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AnimateDiffPipeline, DiffusionPipeline, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
+from qvd.models.hub import find_folder
+from qvd.models.parts import decode_video, torch_dtype
+from qvd.models.random_init import empty_part, random_parts, read_config, read_scheduler
+from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
 from qvd.options.model import AnimateDiffOptions
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-
-    from qvd.options.reconstruction import Reconstruction
+from qvd.options.reconstruction import Reconstruction
 
 
 class AnimateDiff(AnimateDiffOptions, ModelAdapter):
@@ -26,18 +32,11 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         return [self.folder(), *([self._motion_folder()] if self.motion_adapter else [])]
 
     def _motion_folder(self) -> Path:
-        from qvd.models.hub import find_folder
-
         assert self.motion_adapter is not None
         revision = self.motion_adapter_revision
         return find_folder(self.motion_adapter, revision, False, "config.json", option="model.motion_adapter")
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
-        from diffusers import AnimateDiffPipeline, MotionAdapter
-
-        from qvd.models.parts import torch_dtype
-        from qvd.models.random_init import read_scheduler
-
         dtype, parts = torch_dtype(self.dtype), {}
         if self.motion_adapter is not None:
             parts["motion_adapter"] = MotionAdapter.from_pretrained(self._motion_folder(), dtype=dtype)
@@ -46,19 +45,10 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         return AnimateDiffPipeline.from_pretrained(self.folder(), dtype=dtype, **parts)
 
     def random_pipeline(self) -> DiffusionPipeline:
-        from diffusers import AnimateDiffPipeline
-
-        from qvd.models.random_init import random_parts
-
         parts = random_parts(self, "unet")
         return AnimateDiffPipeline(**parts, text_encoder=None, tokenizer=None, motion_adapter=None)
 
     def empty_denoiser(self) -> nn.Module:
-        from accelerate import init_empty_weights
-        from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
-
-        from qvd.models.random_init import empty_part, read_config
-
         folder = self.config_folder()
         if read_config(folder / "unet")["_class_name"] == "UNetMotionModel":
             return empty_part(UNetMotionModel, folder / "unet")
@@ -68,8 +58,6 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
             return UNetMotionModel.from_unet2d(image, motion, load_weights=False)
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
-        from qvd.models.unets import video_unet_call
-
         call = video_unet_call(self, denoiser, entries)
         # This family's text is given once for every frame.
         text = call["encoder_hidden_states"].repeat_interleave(self.num_frames, dim=0)
@@ -88,9 +76,6 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.parts import decode_video
-        from qvd.models.unets import text_arguments
-
         latents = pipeline(
             **text_arguments(pipeline, prompts),
             height=self.resolution,
@@ -111,8 +96,6 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
 
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        from qvd.models.unets import time_embedding_features
-
         return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
 
     def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
@@ -121,14 +104,7 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        from diffusers.models.attention import BasicTransformerBlock
-        from diffusers.models.resnet import ResnetBlock2D
-
-        from qvd.graph.units import units_of_types
-
         return units_of_types(denoiser, granularity, (ResnetBlock2D, BasicTransformerBlock))
 
     def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        from qvd.models.unets import skip_concatenations
-
         return skip_concatenations(denoiser)

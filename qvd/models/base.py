@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
+from qvd.models.hub import find_folder
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-
-    from qvd.options.reconstruction import Reconstruction
+from qvd.options.reconstruction import Reconstruction
+from qvd.store.artifacts import file_digest
 
 
 class ModelAdapter(ModelOptions, ABC):
@@ -29,8 +29,6 @@ class ModelAdapter(ModelOptions, ABC):
         Raises:
             FileNotFoundError: no pipeline at `path`, or a hub id that cannot be reached.
         """
-        from qvd.models.hub import find_folder
-
         return find_folder(self.path, self.revision, self.embedded, self.marker)
 
     def folders(self) -> list[Path]:
@@ -39,8 +37,6 @@ class ModelAdapter(ModelOptions, ABC):
 
     def fingerprint(self) -> str:
         """What the weights are: a hash over all their files, or over what random ones are shaped by."""
-        from qvd.store.artifacts import file_digest
-
         if self.init is Init.random:
             return f"random {file_digest(self.config_folder().rglob('*.json'))}"
         files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())

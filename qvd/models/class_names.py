@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qvd.data.shapes import COLOURS, MOTIONS, SHAPES
+from qvd.data.ucf101_sentences import SENTENCES
 from qvd.options.model import Classes
 
 
@@ -11,9 +13,6 @@ def class_names(classes: Classes) -> list[str]:
     `shapes`: colour, shape and motion, in the order of shape, colour, motion. `ucf101`: the classes' sentences, in the
     order of the classes' names, as the released checkpoint was trained.
     """
-    from qvd.data.shapes import COLOURS, MOTIONS, SHAPES
-    from qvd.data.ucf101_sentences import SENTENCES
-
     if classes is Classes.shapes:
         return [f"{colour} {shape} {motion}" for shape in SHAPES for colour in COLOURS for motion in MOTIONS]
     return [SENTENCES[name] for name in sorted(SENTENCES)] if classes is Classes.ucf101 else []

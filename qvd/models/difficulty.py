@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from qvd.graph.hooks import layer_inputs_to
@@ -124,8 +125,6 @@ def skew_temporal_features_(denoiser: nn.Module, features: Mapping[str, Tensor],
         features: (n_timesteps, channels) of every temporal-feature site, one tensor for all, as adapters give them.
         skew: at least 0.
     """
-    from diffusers.models.resnet import ResnetBlock2D
-
     network: Any = denoiser
     feature = next(iter(features.values()))
     gain = torch.exp(skew * normal_scores(feature.amax(0))).to(next(denoiser.parameters()))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffusers import DiffusionPipeline
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
 from qvd.options.hub import check_folder, local_folder
 
 # A part's own repository holds its weights in several formats.
@@ -28,13 +32,8 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
     if folder is not None:
         return folder
     check_folder(path, embedded, marker, option)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
     try:
         if marker == "model_index.json":
-            from diffusers import DiffusionPipeline
-
             return Path(DiffusionPipeline.download(path, revision=revision))
         wanted = PART_FILES if marker == "config.json" else [marker]
         return Path(snapshot_download(path, revision=revision, allow_patterns=wanted))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, LattePipeline, LatteTransformer3DModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
+from transformers import T5EncoderModel, T5Tokenizer
 
 from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-    from transformers import T5EncoderModel, T5Tokenizer
-
-    from qvd.options.reconstruction import Reconstruction
+from qvd.models.parts import decode_video, torch_dtype
+from qvd.models.random_init import empty_part, latent_side, random_embeddings, random_parts
+from qvd.options.reconstruction import Reconstruction
 
 MAX_TOKENS = 120  # the pipeline's own limit
 
@@ -24,31 +26,15 @@ class Latte(ModelAdapter):
     text_parameters = 4_762_000_000  # T5-XXL
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
-        from diffusers import LattePipeline
-
-        from qvd.models.parts import torch_dtype
-
         return LattePipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
 
     def random_pipeline(self) -> DiffusionPipeline:
-        from diffusers import LattePipeline
-
-        from qvd.models.random_init import random_parts
-
         return LattePipeline(**random_parts(self, "transformer"), text_encoder=None, tokenizer=None)
 
     def empty_denoiser(self) -> nn.Module:
-        from diffusers import LatteTransformer3DModel
-
-        from qvd.models.random_init import empty_part
-
         return empty_part(LatteTransformer3DModel, self.config_folder() / "transformer")
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
-        import torch
-
-        from qvd.models.random_init import latent_side
-
         config: Any = denoiser.config
         dtype, side = next(denoiser.parameters()).dtype, latent_side(self)
         return {
@@ -70,8 +56,6 @@ class Latte(ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.parts import decode_video
-
         text, empty = (prompt_embeddings(pipeline, texts) for texts in (prompts, [""] * len(prompts)))
         latents = pipeline(
             prompt_embeds=text,
@@ -96,8 +80,6 @@ class Latte(ModelAdapter):
         return ["adaln_single.linear"]
 
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        import torch
-
         network: Any = denoiser.get_submodule("adaln_single")
         with torch.no_grad():
             weight = network.emb.timestep_embedder.linear_1.weight
@@ -112,10 +94,6 @@ class Latte(ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        from diffusers.models.attention import BasicTransformerBlock
-
-        from qvd.graph.units import units_of_types
-
         return units_of_types(denoiser, granularity, (BasicTransformerBlock,))
 
     def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
@@ -126,8 +104,6 @@ def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:
     """(B, tokens, C) of a fixed length: the pipeline crops a single prompt to its tokens but pads several, so that a
     sample would depend on its batch."""
     if pipeline.text_encoder is None:
-        from qvd.models.random_init import random_embeddings
-
         channels, weight = pipeline.transformer.config.caption_channels, next(pipeline.transformer.parameters())
         return random_embeddings(prompts, MAX_TOKENS, channels, like=weight)
     return text_embeddings(pipeline.tokenizer, pipeline.text_encoder, prompts)
@@ -136,8 +112,6 @@ def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:
 def text_embeddings(tokenizer: T5Tokenizer, encoder: T5EncoderModel, texts: list[str]) -> torch.Tensor:
     """(B, tokens, C): as the pipeline for several prompts, T5's embeddings with those of padding set to zero; all those
     of "" are kept."""
-    import torch
-
     length = min(MAX_TOKENS, tokenizer.model_max_length)
     encoded = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     encoded = encoded.to(encoder.device)

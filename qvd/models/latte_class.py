@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiffusionPipeline
+from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.class_names import class_label, class_names
+from qvd.models.hub import find_folder
+from qvd.models.latte_network import Block, ClassLatte
+from qvd.models.latte_pipeline import ClassLattePipeline
+from qvd.models.parts import decode_video, torch_dtype
+from qvd.models.random_init import empty_part, random_parts, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-
-    from qvd.options.reconstruction import Reconstruction
+from qvd.options.reconstruction import Reconstruction
+from qvd.store.artifacts import file_digest
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
@@ -34,23 +39,14 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
     def fingerprint(self) -> str:
         if self.checkpoint is None or self.init is Init.random:
             return super().fingerprint()
-        from qvd.store.artifacts import file_digest
-
         # The released folder holds the other checkpoints too.
         return file_digest([self.folder() / self.checkpoint, *self._vae_folder().glob("*.safetensors")])
 
     def _vae_folder(self) -> Path:
-        from qvd.models.hub import find_folder
-
         assert self.vae is not None
         return find_folder(self.vae, self.vae_revision, False, "config.json", option="model.vae")
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
-        from diffusers import AutoencoderKL
-
-        from qvd.models.latte_pipeline import ClassLattePipeline
-        from qvd.models.parts import torch_dtype
-
         dtype = torch_dtype(self.dtype)
         if self.checkpoint is None:
             pipeline = ClassLattePipeline.from_pretrained(self.folder(), dtype=dtype)
@@ -61,16 +57,9 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         return self._with_sampler(pipeline)
 
     def random_pipeline(self) -> DiffusionPipeline:
-        from qvd.models.latte_pipeline import ClassLattePipeline
-        from qvd.models.random_init import random_parts
-
         return self._with_sampler(ClassLattePipeline(**random_parts(self, "transformer")))
 
     def _with_sampler(self, pipeline: Any) -> Any:
-        from diffusers import DDIMScheduler, DDPMScheduler
-
-        from qvd.models.random_init import read_scheduler
-
         scheduler = pipeline.scheduler or read_scheduler(self.config_folder())
         classes = {Sampler.ddpm: DDPMScheduler, Sampler.ddim: DDIMScheduler}
         if self.sampler is not Sampler.folder:
@@ -79,14 +68,9 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         return pipeline
 
     def empty_denoiser(self) -> nn.Module:
-        from qvd.models.latte_network import ClassLatte
-        from qvd.models.random_init import empty_part
-
         return empty_part(ClassLatte, self.config_folder() / "transformer")
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
-        import torch
-
         config: Any = denoiser.config
         dtype = next(denoiser.parameters()).dtype
         shape = (entries, config.num_frames, config.in_channels, config.sample_size, config.sample_size)
@@ -108,8 +92,6 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.parts import decode_video
-
         latents = pipeline(self._labels(prompts), generators, num_inference_steps, self.guidance_scale).latents
         return decode_video(pipeline.vae, latents, self.decode_chunk_size)
 
@@ -138,8 +120,6 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         `MAX_FEATURES` rows, these classes stand for all: the null class, those of the largest and of the smallest value
         of the whole set, so that its range is exact, and others evenly spaced, `MIN_CLASSES` at least.
         """
-        import torch
-
         network: Any = denoiser
         parameter = next(network.parameters())
         timesteps = timesteps.to(parameter.device)
@@ -159,9 +139,6 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        from qvd.graph.units import units_of_types
-        from qvd.models.latte_network import Block
-
         return units_of_types(denoiser, granularity, (Block,))
 
     def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
@@ -170,8 +147,6 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
 
 def _representative_classes(activation: nn.Module, embedded: torch.Tensor, table: torch.Tensor) -> list[int]:
     """Rows of the classes' `table` (classes + 1, C), the null class's, which is the last, first."""
-    import torch
-
     null = len(table) - 1
     count = max(MIN_CLASSES, MAX_FEATURES // len(embedded))
     if count > null:
@@ -189,8 +164,6 @@ def load_released(network: nn.Module, checkpoint: Path) -> nn.Module:
     Raises:
         RuntimeError: missing, unexpected or differently shaped weights, by name.
     """
-    import torch
-
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
     network.load_state_dict(state, strict=True, assign=True)
     return network

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, TextToVideoSDPipeline, UNet3DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-    from torch import nn
-
-    from qvd.options.reconstruction import Reconstruction
+from qvd.models.parts import decode_video, torch_dtype
+from qvd.models.random_init import empty_part, random_parts
+from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
+from qvd.options.reconstruction import Reconstruction
 
 
 class ModelScope(ModelAdapter):
@@ -21,29 +25,15 @@ class ModelScope(ModelAdapter):
     text_parameters = 340_000_000  # OpenCLIP-H
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
-        from diffusers import TextToVideoSDPipeline
-
-        from qvd.models.parts import torch_dtype
-
         return TextToVideoSDPipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
 
     def random_pipeline(self) -> DiffusionPipeline:
-        from diffusers import TextToVideoSDPipeline
-
-        from qvd.models.random_init import random_parts
-
         return TextToVideoSDPipeline(**random_parts(self, "unet"), text_encoder=None, tokenizer=None)
 
     def empty_denoiser(self) -> nn.Module:
-        from diffusers import UNet3DConditionModel
-
-        from qvd.models.random_init import empty_part
-
         return empty_part(UNet3DConditionModel, self.config_folder() / "unet")
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
-        from qvd.models.unets import video_unet_call
-
         return video_unet_call(self, denoiser, entries)
 
     def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
@@ -59,9 +49,6 @@ class ModelScope(ModelAdapter):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        from qvd.models.parts import decode_video
-        from qvd.models.unets import text_arguments
-
         latents = pipeline(
             **text_arguments(pipeline, prompts),
             height=self.resolution,
@@ -82,8 +69,6 @@ class ModelScope(ModelAdapter):
         return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
 
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        from qvd.models.unets import time_embedding_features
-
         return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
 
     def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
@@ -92,14 +77,7 @@ class ModelScope(ModelAdapter):
         )
 
     def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        from diffusers.models.attention import BasicTransformerBlock
-        from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
-
-        from qvd.graph.units import units_of_types
-
         return units_of_types(denoiser, granularity, (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock))
 
     def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        from qvd.models.unets import skip_concatenations
-
         return skip_concatenations(denoiser)

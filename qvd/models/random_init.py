@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import diffusers
 import torch
 from accelerate import init_empty_weights
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from qvd.models.base import ModelAdapter
 from qvd.models.parts import torch_dtype
-
-if TYPE_CHECKING:
-    from qvd.models.base import ModelAdapter
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -56,8 +56,6 @@ def fill_(model: M, dtype: torch.dtype, seed: int = 0) -> M:
 
 def read_scheduler(folder: Path) -> Any:
     """The scheduler whose config lies in a pipeline's folder."""
-    import diffusers
-
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     return getattr(diffusers, config["_class_name"]).from_config(config)
 
@@ -70,8 +68,6 @@ def latent_side(adapter: ModelAdapter) -> int:
 
 def random_parts(adapter: ModelAdapter, denoiser: str) -> dict[str, Any]:
     """Autoencoder, scheduler and the part called `denoiser`, as keyword arguments of the family's pipeline."""
-    from diffusers import AutoencoderKL
-
     dtype, folder = torch_dtype(adapter.dtype), adapter.config_folder()
     return {
         "vae": fill_(empty_part(AutoencoderKL, folder / "vae"), dtype),

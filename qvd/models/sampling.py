@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from diffusers import DiffusionPipeline
 
+from qvd.models.base import ModelAdapter
 from qvd.models.noise import noise_generator
-
-if TYPE_CHECKING:
-    import torch
-    from diffusers import DiffusionPipeline
-
-    from qvd.models.base import ModelAdapter
 
 
 def sample_batch(
@@ -24,8 +20,6 @@ def sample_batch(
     num_inference_steps: int,
 ) -> torch.Tensor:
     """uint8 (B, T, 3, H, W): the videos number `indices`, for their `prompts`."""
-    import torch
-
     generators = [noise_generator(seed, split, index) for index in indices]
     with torch.no_grad():
         return adapter.sample(pipeline, prompts, generators, num_inference_steps)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+import torch
+from torch import nn
+from torch.nn import functional as F
 
-    from qvd.models.base import ModelAdapter
+from qvd.models.base import ModelAdapter
+from qvd.models.random_init import latent_side, random_embeddings
 
 
 def skip_concatenations(denoiser: nn.Module) -> dict[str, int]:
@@ -30,9 +31,6 @@ def skip_concatenations(denoiser: nn.Module) -> dict[str, int]:
 
 def time_embedding_features(denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
     """(n_timesteps, channels) what every `time_emb_proj` reads at each timestep."""
-    import torch
-    from torch.nn import functional as F
-
     unet: Any = denoiser
     with torch.no_grad():
         sinusoid = unet.time_proj(timesteps.to(unet.device)).to(unet.dtype)
@@ -48,8 +46,6 @@ def text_arguments(pipeline: Any, prompts: list[str]) -> dict[str, Any]:
     """The pipeline's arguments for `prompts`; random embeddings where it has no text encoder."""
     if pipeline.text_encoder is not None:
         return {"prompt": prompts}
-    from qvd.models.random_init import random_embeddings
-
     unet = pipeline.unet
     weight = next(unet.parameters())  # whichever is left of them in a quantized denoiser
     text, empty = (
@@ -61,10 +57,6 @@ def text_arguments(pipeline: Any, prompts: list[str]) -> dict[str, Any]:
 
 def video_unet_call(adapter: ModelAdapter, denoiser: nn.Module, entries: int) -> dict[str, Any]:
     """One call of a video U-Net at the adapter's geometry, for `ModelAdapter.example_call`."""
-    import torch
-
-    from qvd.models.random_init import latent_side
-
     config: Any = denoiser.config
     dtype, side = next(denoiser.parameters()).dtype, latent_side(adapter)
     return {

@@ -18,12 +18,13 @@ from enum import Enum
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load, save
 
 from qvd.store.memory import PeakMemory
-
-if TYPE_CHECKING:
-    import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,8 +100,6 @@ class Store:
         compute: Callable[[], Result],
         read: Callable[[str, str], T | None],
     ) -> T:
-        from filelock import FileLock
-
         key = fingerprint({"stage": stage, "inputs": inputs})
         existing = read(stage, key)
         if existing is not None:
@@ -129,8 +128,6 @@ class Store:
         return self.root / stage / f"{key}.json"
 
     def _write(self, stage: str, key: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> None:
-        from safetensors.torch import save
-
         memory, started = PeakMemory(), time.perf_counter()
         tensors, metadata = compute()
         seconds = time.perf_counter() - started
@@ -150,8 +147,6 @@ class Store:
         shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
-        from safetensors.torch import load
-
         sidecar = self._sidecar(stage, key)
         if not sidecar.exists():
             return None

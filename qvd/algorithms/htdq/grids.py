@@ -6,18 +6,20 @@ is needed. Each member of the HiDi-TQ family is searched over its own parameter 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qvd.algorithms.htdq.tdscore import td1, td_scores
+from qvd.numerics.affine import affine_parameters
+from qvd.numerics.grids import AffineGrid, Grid, Log2Grid, LogTauGrid, MixedGrid, PowerGrid
+from qvd.numerics.range_search import shrink_factors
 from qvd.options.htdq import HtdqForm
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor
-
-    from qvd.numerics.grids import Grid
-    from qvd.spec.quantization import Notes
+from qvd.spec.quantization import Notes
 
 MIXED_EDGES = 101
 MIXED_FIRST_EDGE = 0.5
@@ -41,10 +43,6 @@ def select_grid(features: Tensor, n_bits: int, form: HtdqForm = HtdqForm.auto) -
         features: (n ≥ 2 timesteps, channels), exact.
         n_bits: total bits. `log2` alone, as in the port, does not count its sign and is no candidate of `auto`.
     """
-    from torch.nn import functional as F
-
-    from qvd.algorithms.htdq.tdscore import td1
-
     x = features.double()
     distances = F.pdist(x)
     choices = []
@@ -69,41 +67,26 @@ def _largest(x: Tensor) -> float:
 
 def _mixed(x: Tensor, n_bits: int) -> list[Grid]:
     """101 edges from 0.5 up to, without, the observed maximum, as in the port; from half of a maximum below 1."""
-    import numpy as np
-
-    from qvd.numerics.grids import MixedGrid
-
     maximum = _largest(x)
     edges = np.linspace(min(MIXED_FIRST_EDGE, maximum / 2), maximum, MIXED_EDGES, endpoint=False)
     return [MixedGrid(n_bits, float(edge), maximum) for edge in edges]
 
 
 def _log2(x: Tensor, n_bits: int) -> list[Grid]:
-    from qvd.numerics.grids import Log2Grid
-
     return [Log2Grid(n_bits, _largest(x), sign_charged=False)]
 
 
 def _log2_charged(x: Tensor, n_bits: int) -> list[Grid]:
-    from qvd.numerics.grids import Log2Grid
-
     return [Log2Grid(n_bits, _largest(x), sign_charged=True)]
 
 
 def _log_tau(x: Tensor, n_bits: int) -> list[Grid]:
     """τ such that the smallest magnitude lies 1 … 16 octaves below the largest."""
-    import numpy as np
-
-    from qvd.numerics.grids import LogTauGrid
-
     last = 2 ** (n_bits - 1) - 1
     return [LogTauGrid(n_bits, _largest(x), last / float(o)) for o in np.linspace(1, 16, LOG_TAU_CANDIDATES)]
 
 
 def _power(x: Tensor, n_bits: int) -> list[Grid]:
-    from qvd.numerics.affine import affine_parameters
-    from qvd.numerics.grids import PowerGrid
-
     low, high = x.min().clamp(max=0), x.max().clamp(min=0)
     grids: list[Grid] = []
     for power in POWERS:
@@ -114,10 +97,6 @@ def _power(x: Tensor, n_bits: int) -> list[Grid]:
 
 def _uniform(x: Tensor, n_bits: int) -> list[Grid]:
     """The affine grid, min-max and shrunken as in the lp search."""
-    from qvd.numerics.affine import affine_parameters
-    from qvd.numerics.grids import AffineGrid
-    from qvd.numerics.range_search import shrink_factors
-
     factors = shrink_factors().double()
     scales, zero_points = affine_parameters(x.min().clamp(max=0) * factors, x.max().clamp(min=0) * factors, n_bits)
     return [AffineGrid(n_bits, s, z) for s, z in zip(scales.tolist(), zero_points.tolist(), strict=True)]
@@ -139,8 +118,6 @@ def report(features: Tensor, grid: Grid) -> Notes:
     `smallest_level` is 0 where the grid has a zero code; `distinct_codes` is the mean over channels of how many codes a
     channel takes over the timesteps; `skewness` that of all values.
     """
-    from qvd.algorithms.htdq.tdscore import td_scores
-
     x = features.double()
     quantized = grid(x)
     scores = td_scores(x, quantized)
@@ -165,8 +142,6 @@ def select_grids(
 
     UNets feed one feature to all of their sites, so each distinct (feature, bits) is searched once.
     """
-    import torch
-
     searched: list[tuple[Tensor, int, tuple[Grid, Notes]]] = []
     result: dict[str, tuple[Grid, Notes]] = {}
     for site, x in features.items():

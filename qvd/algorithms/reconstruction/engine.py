@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,12 @@ from qvd.algorithms.reconstruction.replay import Replay, execution_order
 from qvd.algorithms.reconstruction.unit_store import UnitStore, work_folder
 from qvd.backends.convert import convert
 from qvd.backends.trainable import TrainedUnit
+from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
 from qvd.graph.sites import num_groups, weighted_layers
 from qvd.options.progress import Progress
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.spec.quantization import LayerQuantization, Notes, Quantization
-
-if TYPE_CHECKING:
-    from qvd.calibration.calibration_set import CalibrationSet
 
 Learner = Callable[[TrainedUnit, UnitData, torch.Generator], Errors | None]
 

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from qvd.algorithms.reconstruction.activations import CachedActivations
-
-if TYPE_CHECKING:
-    from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.calibration_set import CalibrationSet
 
 
 class _Reached(Exception):

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 
@@ -25,8 +27,6 @@ class UnitStore:
 
     def write(self, key: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Keep tensors and JSON values under a name."""
-        from safetensors.torch import save
-
         # Cloned, because safetensors refuses tensors that share memory.
         separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         data = save(separate, {"values": json.dumps(values)})
@@ -41,8 +41,6 @@ class UnitStore:
 
     def read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `write` kept under a name, or None."""
-        from safetensors import safe_open
-
         path = self._path(key)
         if not path.exists():
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from qvd.graph.sites import attention_modules
@@ -52,8 +53,6 @@ def transform_groups(denoiser: nn.Module, names: Iterable[str], absorbing: Mappi
 
 def self_attentions(denoiser: nn.Module) -> list[str]:
     """diffusers' attentions whose q, k and v read the same tensor, and whose output they alone determine."""
-    from diffusers.models.attention_processor import Attention
-
     return [
         name
         for name, attn in attention_modules(denoiser).items()

@@ -9,21 +9,19 @@ their relative output errors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from qvd.algorithms.layerwise import quantize_layer
+from qvd.algorithms.scri.objective import ScriSite, coverage, group_error, input_grid
+from qvd.calibration.observers import SiteRange
+from qvd.numerics.channels import IDENTITY, ChannelTransform
+from qvd.numerics.grids import AffineGrid
 from qvd.options.scri import ScriMode
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from qvd.algorithms.scri.objective import ScriSite
-    from qvd.calibration.observers import SiteRange
-    from qvd.numerics.channels import ChannelTransform
-    from qvd.numerics.grids import AffineGrid
-    from qvd.spec.quantization import LayerQuantization, Notes
+from qvd.spec.quantization import LayerQuantization, Notes
 
 FINALISTS = 2
 
@@ -44,8 +42,6 @@ def search(sites: Sequence[ScriSite], mode: ScriMode, tau_candidates: int) -> Sc
     A first round ranks all candidates with min-max weights and coarsely searched input ranges; the best two and the
     identity are then judged exactly as they will be quantized. `ScriResult.error` is `group_error` of the chosen one.
     """
-    from qvd.algorithms.scri.objective import group_error, input_grid
-    from qvd.numerics.channels import IDENTITY
 
     def error(transform: ChannelTransform, coarse: bool) -> float:
         return group_error(sites, transform, coarse)
@@ -63,10 +59,6 @@ def search(sites: Sequence[ScriSite], mode: ScriMode, tau_candidates: int) -> Sc
 
 def candidate_transforms(record: SiteRange, mode: ScriMode, tau_candidates: int) -> list[ChannelTransform]:
     """Every transform of a mode except the identity of `guarded` (which `search` adds itself)."""
-    import torch
-
-    from qvd.numerics.channels import ChannelTransform
-
     centre = (record.channel_max + record.channel_min) / 2
     offered: dict[ScriMode, list[Tensor | None]] = {
         ScriMode.guarded: [None, centre],
@@ -92,10 +84,6 @@ def integrate(
     sites: Sequence[ScriSite], norm: str | None, mode: ScriMode, tau_candidates: int
 ) -> dict[str, LayerQuantization]:
     """Search a group's transform and quantize its layers with it; `norm` absorbs it where there is one."""
-    from qvd.algorithms.layerwise import quantize_layer
-    from qvd.algorithms.scri.objective import coverage
-    from qvd.numerics.channels import IDENTITY
-
     found = search(sites, mode, tau_candidates)
     layers = {}
     for site in sites:

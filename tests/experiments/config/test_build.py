@@ -137,7 +137,7 @@ def test_sweep_words_are_checked_one_by_one():
 @pytest.mark.parametrize("quantizer", [choice for choice in choices("quantizer") if choice != "fp"])
 def test_a_methods_yaml_shows_every_option(quantizer):
     shown = OmegaConf.to_container(OmegaConf.load(CONF / "quantizer" / f"{quantizer}.yaml"))
-    del shown["_target_"]
+    del shown["_target_"], shown["_options_"]
     options = asdict(compose_run_config([f"quantizer={quantizer}"]).arms[0].method)
     assert set(shown) == set(options)
     for key, value in options.items():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.stages.reference import reference_clips, reference_key
+
 from experiments.attributes import compose_run_config
 from metrics.decoding import VideoError
 from metrics.extractors.shapes_classifier import ShapesExtractor
@@ -17,7 +19,7 @@ def reference(*words):
 
 def test_drawn_clips_are_the_datasets(footage):
     drawn = reference("n_videos=70")
-    batches = list(drawn.clips(32, []))
+    batches = list(reference_clips(drawn, 32, []))
     assert [len(batch) for batch in batches] == [32, 32, 6]
     assert np.array_equal(batches[2][5].numpy(), Shapes().clip(69).frames)
     assert drawn.prompts("evaluation", range(69, 70)) == [Shapes().clip(69).caption]
@@ -25,7 +27,7 @@ def test_drawn_clips_are_the_datasets(footage):
 
 def test_clips_of_files_come_in_order_at_the_protocols_size(dataset_words):
     files = reference("dataset=ucf101", *dataset_words["ucf101"], "n_videos=80")
-    clips = torch.cat(list(files.clips(32, [])))
+    clips = torch.cat(list(reference_clips(files, 32, [])))
     assert clips.shape == (80, 8, 3, 32, 32) and clips.dtype == torch.uint8
     # The first video moves by one pixel per frame, so its second window is the first one moved by eight.
     assert files.sources[1].start == 8 and files.count == 80
@@ -45,7 +47,7 @@ def test_the_key_follows_pixels_and_protocol(dataset_words, tmp_path):
     extractor = ShapesExtractor()
     words = ["dataset=ucf101", *dataset_words["ucf101"]]
     keys = [
-        str(reference(*words, *extra).key(extractor))
+        str(reference_key(reference(*words, *extra), extractor))
         for extra in (
             [],
             ["protocol.resize=bilinear"],
@@ -53,7 +55,7 @@ def test_the_key_follows_pixels_and_protocol(dataset_words, tmp_path):
             ["n_videos=70"],
         )
     ]
-    assert len(set(keys)) == 4 and keys[0] == str(reference(*words).key(extractor))
+    assert len(set(keys)) == 4 and keys[0] == str(reference_key(reference(*words), extractor))
 
 
 def test_unusable_files_stop_or_are_counted(tmp_path, footage):
@@ -64,7 +66,7 @@ def test_unusable_files_stop_or_are_counted(tmp_path, footage):
     (root / "a.mp4").touch()
     words = ["dataset=folder", f"dataset.root={root}"]
     with pytest.raises(VideoError, match=r"a\.mp4: empty file"):
-        list(reference(*words).clips(32, []))
+        list(reference_clips(reference(*words), 32, []))
     skipped = []
-    clips = list(reference(*words, "dataset.skip_bad=true").clips(32, skipped))
+    clips = list(reference_clips(reference(*words, "dataset.skip_bad=true"), 32, skipped))
     assert sum(map(len, clips)) == 80 and len(skipped) == 1

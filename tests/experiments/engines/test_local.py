@@ -29,7 +29,9 @@ def test_long_arms_start_first_and_calibration_sets_are_made_side_by_side():
 
 
 def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
-    gone = replace(config, model=replace(config.model, path="/nowhere"))
+    choice = config.model_choice
+    nowhere = replace(choice, options=replace(choice.options, path="/nowhere"))
+    gone = replace(config, model_choice=nowhere)
     with pytest.raises(ValueError, match=r"model.path=/nowhere: no diffusers pipeline there"):
         fill_store(gone, [65], [], Reporter(quiet=True))
     assert not multiprocessing.active_children()
@@ -37,7 +39,7 @@ def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
 
 def test_a_bug_in_a_worker_comes_with_its_traceback(config):
     with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*AttributeError"):
-        fill_store(replace(config, model=None), [65], [], Reporter(quiet=True))
+        fill_store(replace(config, model_choice=None), [65], [], Reporter(quiet=True))
 
 
 def test_a_killed_worker_is_noticed(config, monkeypatch):
