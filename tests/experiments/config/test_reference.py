@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.stages.reference import reference_clips, reference_key
-
 from experiments.attributes import compose_run_config
+from experiments.stages.reference import reference_clips, reference_key
 from metrics.decoding import VideoError
 from metrics.extractors.shapes_classifier import ShapesExtractor
 from qvd.data.shapes import Shapes
