@@ -12,24 +12,12 @@ from experiments.progress import Reporter
 from experiments.result import ArmResult
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.figure_stage import StudiedArm
-from experiments.stages.stages import StageOutput, Stages
+from experiments.stages.stages import StageOutput, StageResult, Stages
 from qvd.options.model import Init
 from qvd.store.artifacts import Store
 
-Task = int | Arm  # an arm, or the FP model on so many videos
 Outcome = tuple[ArmResult, StudiedArm | None]
 _DENOISER_COSTS = ("model_bytes", "macs", "bops")
-
-
-def tasks_of(config: RunConfig) -> list[Task]:
-    """A run's arms in the table's order, the FP model before the first that is measured on as many videos."""
-    tasks: list[Task] = [config.n_videos]
-    for arm in config.arms:
-        if arm.n_videos not in tasks:
-            tasks.append(arm.n_videos)
-        if arm.bits.weight is not None:
-            tasks.append(arm)
-    return tasks
 
 
 class ArmRunner:
@@ -48,76 +36,62 @@ class ArmRunner:
             self._evaluators[n_videos] = Evaluator(config, self.store, self.reporter)
         return self._evaluators[n_videos]
 
-    def run(self, task: Task) -> Outcome:
-        """The result of a task, and what figures need to look inside; None for FP."""
-        if isinstance(task, int):
-            name = self._fp_name(task)
-            with self.reporter.on_arm(name):
-                return self._floating_point(task, name), None
-        with self.reporter.on_arm(task.name):
-            return self._quantized(task)
+    def run(self, arm: Arm) -> Outcome:
+        """The result of an arm, and what figures need to look inside; None for FP."""
+        with self.reporter.on_arm(arm.name):
+            stages = self.stages.for_videos(arm.n_videos)
+            return self._floating_point(stages, arm) if arm.bits.is_float else self._quantized(stages, arm)
 
-    def _fp_name(self, n_videos: int) -> str:
-        return "fp" if n_videos == self.config.n_videos else f"fp, N = {n_videos}"
+    def _floating_point(self, stages: Stages, arm: Arm) -> Outcome:
+        samples, cost = stages.samples(None), stages.fp_cost()
+        return self._result(stages, arm, samples, cost.metadata, {}, {"sampling": samples}), None
 
-    def _floating_point(self, n_videos: int, name: str) -> ArmResult:
-        stages = self.stages.for_videos(n_videos)
-        samples, prompts = stages.samples(None), stages.prompts("evaluation", range(n_videos))
-        metrics = self.evaluator(n_videos).metrics(samples, samples, prompts)
-        cost = stages.fp_cost().metadata
-        own = () if n_videos == self.config.n_videos else (f"n_videos={n_videos}",)
-        return ArmResult(
-            variant=name,
-            quantizer="fp",
-            bits="fp",
-            metrics={
-                **self._provenance_of_numbers(n_videos),
-                **metrics.metadata,
-                **{name: cost[name] for name in _DENOISER_COSTS},
-                **_costs({"sampling": samples, "metrics": metrics}),
-            },
-            prompts=prompts,
-            videos=samples.tensors["videos"],
-            quantization_map=[],
-            command=_command(self.overrides, ("quantizer=fp", *own)),
-        )
-
-    def _quantized(self, arm: Arm) -> Outcome:
-        stages = self.stages.for_videos(arm.n_videos)
-        prompts = stages.prompts("evaluation", range(arm.n_videos))
+    def _quantized(self, stages: Stages, arm: Arm) -> Outcome:
         calibration = stages.calibration(arm.method.calibration)
         ranges = stages.ranges(calibration)
         quantized = stages.quantization(arm, calibration, ranges)
         samples = stages.samples(quantized)
         sqnr = stages.step_sqnr(quantized)
-        metrics = self.evaluator(arm.n_videos).metrics(samples, stages.samples(None), prompts)
         timed: dict[str, StageOutput] = {
             "calibration": calibration,
             "ranges": ranges,
             "quantization": quantized,
             "sampling": samples,
             "sqnr": sqnr,
-            "metrics": metrics,
         }
-        result = ArmResult(
+        own = {**sqnr.metadata, "quantization": quantized.metadata["summary"]}
+        result = self._result(stages, arm, samples, quantized.metadata, own, timed)
+        result = replace(result, quantization_map=quantized.metadata["map"], histograms=stages.histograms(ranges))
+        return result, StudiedArm(arm, quantized, ranges)
+
+    def _result(
+        self,
+        stages: Stages,
+        arm: Arm,
+        samples: StageResult,
+        cost: Mapping[str, Any],
+        own: Mapping[str, Any],
+        timed: Mapping[str, StageOutput],
+    ) -> ArmResult:
+        """What every arm has: metrics, costs and the command that repeats it; `own` are numbers that FP has not."""
+        prompts = stages.prompts("evaluation", range(arm.n_videos))
+        metrics = self.evaluator(arm.n_videos).metrics(samples, stages.samples(None), prompts)
+        return ArmResult(
             variant=arm.variant,
             quantizer=arm.quantizer,
             bits=str(arm.bits),
             metrics={
                 **self._provenance_of_numbers(arm.n_videos),
                 **metrics.metadata,
-                **sqnr.metadata,
-                "quantization": quantized.metadata["summary"],
-                **{name: quantized.metadata[name] for name in _DENOISER_COSTS},
-                **_costs(timed),
+                **own,
+                **{name: cost[name] for name in _DENOISER_COSTS},
+                **_costs({**timed, "metrics": metrics}),
             },
             prompts=prompts,
             videos=samples.tensors["videos"],
-            quantization_map=quantized.metadata["map"],
+            quantization_map=[],
             command=_command(self.overrides, arm.overrides),
-            histograms=stages.histograms(ranges),
         )
-        return result, StudiedArm(arm, quantized, ranges)
 
     def _provenance_of_numbers(self, n_videos: int) -> dict[str, Any]:
         """What a number must carry to mean anything."""

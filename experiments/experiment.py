@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from experiments.arms import ArmRunner, Outcome, Task, tasks_of
-from experiments.config.run_config import RunConfig
-from experiments.engines.local import fill_store
+from experiments.arms import ArmRunner, Outcome
+from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.report.html import write_report
 from experiments.report.media import write_gif, write_grid, write_mp4
@@ -36,19 +35,16 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
         The run folder.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    reporter, store, tasks = Reporter(), Store(config.store), tasks_of(config)
+    reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
     for arm in config.arms:
         runner.stages.check_rules(arm)
-    for n_videos in {task for task in tasks if isinstance(task, int)}:
+    for n_videos in {arm.n_videos for arm in arms}:
         runner.evaluator(n_videos).reference_features()
-    stored: list[Outcome | None] = [None] * len(tasks)
-    if config.workers > 1:
-        stored = stored_outcomes(config, tasks, overrides)
-        missing = [task for task, outcome in zip(tasks, stored, strict=True) if outcome is None]
-        if len(missing) > 1:
-            fill_store(config, missing, overrides, reporter)
-    outcomes = [outcome or runner.run(task) for task, outcome in zip(tasks, stored, strict=True)]
+    stored = stored_outcomes(config, arms, overrides)
+    missing = [arm for arm, outcome in zip(arms, stored, strict=True) if outcome is None]
+    config.engine.fill(config, missing, overrides, reporter)
+    outcomes = [outcome or runner.run(arm) for arm, outcome in zip(arms, stored, strict=True)]
     results = [result for result, _ in outcomes]
     studied = [inside for _, inside in outcomes if inside is not None]
     figures = run_figures(runner.stages, results, choose_studied(studied))
@@ -56,13 +52,13 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     return run_dir
 
 
-def stored_outcomes(config: RunConfig, tasks: Sequence[Task], overrides: list[str]) -> list[Outcome | None]:
-    """The outcome of each task that the store holds completely."""
+def stored_outcomes(config: RunConfig, arms: Sequence[Arm], overrides: list[str]) -> list[Outcome | None]:
+    """The outcome of each arm that the store holds completely."""
     runner = ArmRunner(config, Store(config.store, read_only=True), Reporter(quiet=True), overrides)
     outcomes: list[Outcome | None] = []
-    for task in tasks:
+    for arm in arms:
         try:
-            outcomes.append(runner.run(task))
+            outcomes.append(runner.run(arm))
         except NotStoredError:
             outcomes.append(None)
     return outcomes
@@ -86,10 +82,10 @@ def show(
     write_mp4(results, run_dir / "samples.mp4")
     facts = {**provenance(), "seed": config.seed, "command": shlex.join(["python", "run.py", *overrides])}
     report = write_report(results, run_dir, resolved, facts, figures)
-    fp_arms = {arm.metrics["n_videos"]: arm for arm in results if arm.quantizer == "fp"}
-    shows_fp = any(arm.bits.weight is None for arm in config.arms)
+    fp_arms = {arm.metrics["n_videos"]: arm for arm in results if arm.quantizer == FP}
+    shows_fp = any(arm.bits.is_float for arm in config.arms)
     for arm in results:
-        if arm.quantizer == "fp" and not shows_fp:
+        if arm.quantizer == FP and not shows_fp:
             continue
         track_arm(
             config.tracking,
@@ -118,5 +114,5 @@ def metrics_document(results: list[ArmResult]) -> dict[str, Any]:
         }
         for result in results
     }
-    compared = [result for result in results if result.quantizer != "fp"] or results
+    compared = [result for result in results if result.quantizer != FP] or results
     return {**(compared[0].metrics if len(compared) == 1 else {}), "arms": arms}

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """conf/engine: nothing that every engine can be told; how many processes is the run's `workers`."""
+
+
 class TrackingMode(Enum):
     """What becomes of a run: kept in the run folder, sent to the server, or not recorded."""
 

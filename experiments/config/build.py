@@ -10,15 +10,15 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.nodes import build_node, nearest, read_choice
-from experiments.config.run_config import Arm, RunConfig
-from qvd.options.bits import Bits
+from experiments.config.run_config import FP, Arm, RunConfig
+from qvd.options.bits import FLOATING_POINT, Bits
 from qvd.options.model import Offload
 
 CONF = Path(__file__).parents[2] / "conf"
 WHY_MANY = " (what FVD needs under this protocol)"
 ARM_KEYS = ("quantizer", "bits", "variant", "options", "n_videos")
 MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
-GROUPS = ("model", "quantizer", "dataset", "protocol", "tracking", "experiment")
+GROUPS = ("model", "quantizer", "dataset", "protocol", "engine", "tracking", "experiment")
 
 
 def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
@@ -43,6 +43,8 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         model_choice=model_choice,
         dataset=dataset,
         protocol=protocol,
+        fp_choice=read_choice(_load(CONF / "quantizer" / f"{FP}.yaml"), "quantizer"),
+        engine_choice=read_choice(config.engine, "engine"),
         tracking=build_node(config.tracking, "tracking"),
         experiment=config.experiment.name,
         arms=arms,
@@ -55,7 +57,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     )
     for arm in run.arms:
         arm.options.calibration.check(run.num_inference_steps)
-        if arm.bits.weight is not None and model.offload is Offload.sequential:
+        if not arm.bits.is_float and model.offload is Offload.sequential:
             raise ValueError(
                 f"model.offload=sequential: hides the weights that {arm.name} quantizes; allowed are none and model"
             )
@@ -113,8 +115,8 @@ def _build_arm(
     variant: str | None = None,
 ) -> Arm:
     parsed = Bits.parse(str(bits))
-    if name == "fp" or parsed.weight is None:  # either word alone asks for the FP model
-        name, node, parsed = "fp", _load(CONF / "quantizer" / "fp.yaml"), Bits(None, None)
+    if name == FP or parsed.is_float:  # either word alone asks for the FP model
+        name, node, parsed = FP, _load(CONF / "quantizer" / f"{FP}.yaml"), FLOATING_POINT
     choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
     return Arm(variant or name, name, choice, parsed, n_videos, tuple(words))

@@ -11,16 +11,20 @@ from experiments.config.reference import Reference
 from experiments.options import Tracking
 from metrics.options import Protocol
 from qvd.data.base import VideoDataset
-from qvd.options.bits import Bits
+from qvd.options.bits import FLOATING_POINT, Bits
 
 if TYPE_CHECKING:  # a config is valid before torch is there
+    from experiments.engines.base import Engine
     from qvd.methods.base import PTQMethod
     from qvd.models.base import ModelAdapter
 
 
+FP = "fp"  # the choice in conf/quantizer that quantizes nothing
+
+
 def arm_name(variant: str, bits: str) -> str:
     """How tables call an arm, e.g. "qvd w8a8"; the FP model has no bits."""
-    return variant if bits == "fp" else f"{variant} {bits}"
+    return variant if bits == str(FLOATING_POINT) else f"{variant} {bits}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class RunConfig:
 
     model_name: str
     model_choice: Choice
+    fp_choice: Choice
+    engine_choice: Choice
     dataset: VideoDataset
     protocol: Protocol
     tracking: Tracking
@@ -86,6 +92,30 @@ class RunConfig:
     def model(self) -> ModelAdapter:
         """The model's adapter."""
         return self.model_choice.build()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes the arms."""
+        return self.engine_choice.build()
+
+    @property
+    def all_arms(self) -> list[Arm]:
+        """The arms in the table's order, the FP model before the first that is measured on as many videos."""
+        arms: list[Arm] = []
+        for arm in (self.floating_point(self.n_videos), *self.arms):
+            reference = self.floating_point(arm.n_videos)
+            if reference.name not in {other.name for other in arms}:
+                arms.append(reference)
+            if not arm.bits.is_float:
+                arms.append(arm)
+        return arms
+
+    def floating_point(self, n_videos: int) -> Arm:
+        """The arm that those on as many videos are compared with."""
+        own = n_videos == self.n_videos
+        words = (f"quantizer={FP}", *([] if own else [f"n_videos={n_videos}"]))
+        variant = FP if own else f"{FP}, N = {n_videos}"
+        return Arm(variant, FP, self.fp_choice, FLOATING_POINT, n_videos, words)
 
     @cached_property
     def reference(self) -> Reference:

@@ -24,8 +24,9 @@ from typing import Any, TypeVar
 import torch
 from rich.progress import TaskID
 
-from experiments.arms import ArmRunner, Task
+from experiments.arms import ArmRunner
 from experiments.config.run_config import Arm, RunConfig
+from experiments.engines.base import Engine
 from experiments.errors import one_line_warning
 from experiments.progress import Reporter, bars
 from qvd.store.artifacts import Store
@@ -75,8 +76,16 @@ class RemoteReporter(Reporter):
         return nullcontext()
 
 
-def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], reporter: Reporter) -> None:
-    """Compute `tasks` in `config.workers` processes.
+class LocalEngine(Engine):
+    """As many processes as the run's `workers`; a single one is this process itself, which fills as it goes."""
+
+    def fill(self, config: RunConfig, arms: Sequence[Arm], overrides: list[str], reporter: Reporter) -> None:
+        if config.workers > 1 and len(arms) > 1:
+            fill_store(config, arms, overrides, reporter)
+
+
+def fill_store(config: RunConfig, arms: Sequence[Arm], overrides: list[str], reporter: Reporter) -> None:
+    """Compute `arms` in `config.workers` processes.
 
     Raises:
         ValueError: bad input that only showed in a worker.
@@ -86,10 +95,10 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
     os.environ |= _ALLOCATOR | os.environ
     context = multiprocessing.get_context("spawn")
     waiting, messages = context.Queue(), context.Queue()
-    for task in in_order(tasks):
-        waiting.put(task)
+    for arm in in_order(arms):
+        waiting.put(arm)
     processes: list[BaseProcess] = []
-    for number in range(min(config.workers, len(tasks))):
+    for number in range(min(config.workers, len(arms))):
         waiting.put(None)
         arguments = (config, overrides, number, config.workers, waiting, messages)
         processes.append(context.Process(target=_work, args=arguments))
@@ -97,7 +106,7 @@ def fill_store(config: RunConfig, tasks: Sequence[Task], overrides: list[str], r
         with _without_interrupts():
             for process in processes:
                 process.start()
-        _follow(processes, messages, len(tasks), reporter)
+        _follow(processes, messages, len(arms), reporter)
     except BaseException:
         for process in processes:
             if process.pid is not None:
@@ -119,17 +128,16 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def in_order(tasks: Sequence[Task]) -> list[Task]:
+def in_order(arms: Sequence[Arm]) -> list[Arm]:
     """Those on most videos first, since they take longest; then so that workers do not wait for the same artifact: one
     arm of each calibration plan, a second of each, and so on."""
     plans: Counter[Any] = Counter()
     keys = []
-    for number, task in enumerate(tasks):
-        arm, n_videos = (task, task.n_videos) if isinstance(task, Arm) else (None, task)
-        plan = arm and arm.method.calibration
-        keys.append((-n_videos, plans[plan], number))
+    for number, arm in enumerate(arms):
+        plan = None if arm.bits.is_float else arm.options.calibration
+        keys.append((-arm.n_videos, plans[plan], number))
         plans[plan] += 1
-    return [tasks[number] for *_, number in sorted(keys)]
+    return [arms[number] for *_, number in sorted(keys)]
 
 
 def _follow(processes: Sequence[BaseProcess], messages: Any, total: int, reporter: Reporter) -> None:
@@ -186,8 +194,8 @@ def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, wa
         warnings.showwarning = one_line_warning
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
         runner = ArmRunner(config, Store(config.store), RemoteReporter(worker, messages), overrides)
-        for task in iter(waiting.get, None):
-            runner.run(task)
+        for arm in iter(waiting.get, None):
+            runner.run(arm)
             messages.put(Message(worker, finished=True))
     except KeyboardInterrupt:  # the run, interrupted itself, says so
         messages.cancel_join_thread()  # nobody reads them any more

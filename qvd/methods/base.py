@@ -84,7 +84,7 @@ class PTQMethod(MethodOptions, ABC):
         for site in operand_sites(denoiser):
             is_softmax = site.endswith(".probabilities")
             plan[site] = SiteBits(None, softmax_bits if is_softmax else bits.activation, "default")
-        if bits.weight is not None or bits.activation is not None:
+        if not bits.is_float:
             plan |= self.exceptions(context.adapter.boundary_layers(denoiser), bits)
         return apply_rules(restrict(plan, self.only) if self.only else plan, self.rules)
 

@@ -25,7 +25,7 @@ class Bits:
             ValueError: for anything else, naming the value and what is allowed.
         """
         if text == "fp":
-            return cls(None, None)
+            return FLOATING_POINT
         match = re.fullmatch(r"w(\d+)a(\d+)", text)
         if match is None:
             raise ValueError(f"bits={text}: allowed are {ALLOWED}")
@@ -34,5 +34,13 @@ class Bits:
             raise ValueError(f"bits={text}: allowed are {ALLOWED}")
         return cls(weight, activation)
 
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is quantized."""
+        return self.weight is None and self.activation is None
+
     def __str__(self) -> str:
-        return "fp" if self.weight is None else f"w{self.weight}a{self.activation}"
+        return "fp" if self.is_float else f"w{self.weight}a{self.activation}"
+
+
+FLOATING_POINT = Bits(None, None)

@@ -21,11 +21,14 @@ def config(tmp_path):
 
 
 def test_long_arms_start_first_and_calibration_sets_are_made_side_by_side():
-    arms = {arm.name: arm for arm in compose_run_config(["experiment=baselines"]).arms}
+    config = compose_run_config(["experiment=baselines"])
+    arms = {arm.name: arm for arm in config.arms}
+    fp, long_fp = config.floating_point(128), config.floating_point(512)
     longer = replace(arms["qvd w6a6"], n_videos=512)
     naive, ptq4dm, qvd = (arms[f"{name} w8a8"] for name in ("naive", "ptq4dm", "qvd"))
     second = arms["ptq4dm w6a6"]
-    assert in_order([128, naive, ptq4dm, second, qvd, 512, longer]) == [512, longer, 128, naive, ptq4dm, qvd, second]
+    expected = [long_fp, longer, fp, naive, ptq4dm, qvd, second]
+    assert in_order([fp, naive, ptq4dm, second, qvd, long_fp, longer]) == expected
 
 
 def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
@@ -33,13 +36,13 @@ def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
     nowhere = replace(choice, options=replace(choice.options, path="/nowhere"))
     gone = replace(config, model_choice=nowhere)
     with pytest.raises(ValueError, match=r"model.path=/nowhere: no diffusers pipeline there"):
-        fill_store(gone, [65], [], Reporter(quiet=True))
+        fill_store(gone, [gone.floating_point(65)], [], Reporter(quiet=True))
     assert not multiprocessing.active_children()
 
 
 def test_a_bug_in_a_worker_comes_with_its_traceback(config):
     with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*AttributeError"):
-        fill_store(replace(config, model_choice=None), [65], [], Reporter(quiet=True))
+        fill_store(replace(config, model_choice=None), [config.floating_point(65)], [], Reporter(quiet=True))
 
 
 def test_a_killed_worker_is_noticed(config, monkeypatch):
@@ -51,7 +54,7 @@ def test_a_killed_worker_is_noticed(config, monkeypatch):
 
     monkeypatch.setattr(workers, "_follow", kill_then_follow)
     with pytest.raises(ChildProcessError, match=r"exit code -9 .*workers=1 needs least memory"):
-        fill_store(config, [65], [], Reporter(quiet=True))
+        fill_store(config, [config.floating_point(65)], [], Reporter(quiet=True))
 
 
 def test_a_worker_ends_with_its_parent(tmp_path):
