@@ -14,7 +14,6 @@ from qvd.data.base import VideoDataset
 from qvd.options.bits import FLOATING_POINT, Bits
 
 if TYPE_CHECKING:  # a config is valid before torch is there
-    from experiments.engines.base import Engine
     from qvd.methods.base import PTQMethod
     from qvd.models.base import ModelAdapter
 
@@ -94,8 +93,8 @@ class RunConfig:
         return self.model_choice.build()
 
     @cached_property
-    def engine(self) -> Engine:
-        """What computes the arms."""
+    def engine(self) -> Any:
+        """What computes the arms: an `experiments.engines.base.Engine`, which itself knows this class."""
         return self.engine_choice.build()
 
     @property
