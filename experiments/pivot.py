@@ -11,8 +11,8 @@ from experiments.errors import one_line_errors
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
+from metrics.registry import fidelity_metrics
 
-METRICS = ("fvd_fp", "psnr_fp")
 EMPTY = Cell("")
 
 
@@ -59,7 +59,9 @@ def pivot(arms: Sequence[ArmMetrics], metric: str) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="of a run, or of a sweep")
-    parser.add_argument("metrics", nargs="*", default=METRICS, help="columns of table.csv, e.g. fvd_fp psnr_fp")
+    shown = [metric.key for metric in fidelity_metrics()]
+    about = f"columns of table.csv ({' '.join(shown)})"
+    parser.add_argument("metrics", nargs="*", default=shown, help=about)
     options = parser.parse_args()
     with one_line_errors():
         arms = read_arms(options.folder)

@@ -19,11 +19,9 @@ class ArmMetrics:
         variant: how the experiment calls it, by default the quantizer's name.
         quantizer: name of the quantizer config, e.g. "qvd".
         bits: "fp", "w8a8", …
-        metrics: what metrics.json holds (see `experiments.stages.evaluation.evaluate`): `fvd`, `fvd_inf`, `fvd_ci`,
-            `fvd_fp`, `fvd_fp_ci`, `clipsim`, `clipsim_ci`, `clip_temp`, `psnr_fp`, `psnr_fp_ci`, `ssim_fp`,
-            `ssim_fp_ci`, `flicker`, `n_videos`, `protocol`, `reference`, `extractor`, `model_bytes`, `macs`,
-            `bops`, `kvd`, `seconds`, `peak_memory_bytes`. An interval is [low, high]; a cell that cannot be filled is
-            None.
+        metrics: what metrics.json holds: the declared metrics (see `metrics.declaration`; an interval is [low, high],
+            and what the arm has no value for is None), what stands behind them (`n_videos`, `protocol`, `reference`,
+            `extractor`, …) and what the arm costs (`model_bytes`, `macs`, `bops`, `seconds`, `peak_memory_bytes`).
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
     """

@@ -66,8 +66,8 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
     table."""
+    from experiments.report.curve_figures import disparity_figure
     from experiments.report.figures import to_png
-    from experiments.report.qvd_figures import disparity_figure
     from experiments.report.table import build_table, render_terminal, to_csv, to_markdown
 
     table = build_table(arms, title="Results of the sweep")

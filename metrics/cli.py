@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from metrics.declaration import VideoMetric
     from metrics.decoding import Source, VideoError
     from metrics.extractors.base import VideoExtractor
 
@@ -67,12 +68,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     fvd.add_argument("--cache", metavar="DIR", help="keep features here, and reuse them")
     fvd.set_defaults(command=run_fvd)
 
-    clipsim = commands.add_parser("clipsim", parents=[shared], help="CLIPSIM and CLIP-Temp of one folder")
+    clipsim = commands.add_parser("clipsim", parents=[shared], help="CLIPSIM, CLIP-Temp or others of one folder")
     clipsim.add_argument("generated", metavar="GEN_DIR")
     clipsim.add_argument("--prompts", required=True, metavar="FILE", help="json {file name: prompt}, or one per line")
     clipsim.add_argument("--protocol", default="styleganv_fvd2048", metavar="NAME", help=about)
     clipsim.add_argument("--frames", type=int, metavar="T", help="per video, instead of the protocol's")
     clipsim.add_argument("--clip", metavar="PATH", help="instead of the protocol's")
+    keys = ["clipsim", "clip_temp"]
+    about = f"by their keys, of the metrics that need nothing but videos and prompts ({' '.join(keys)})"
+    clipsim.add_argument("--metrics", nargs="+", default=keys, metavar="KEY", help=about)
     clipsim.add_argument("--evalcrafter-compat", action="store_true", help="feed raw 0-255 pixels")
     clipsim.set_defaults(command=run_clipsim)
     return parser.parse_args(arguments)
@@ -156,34 +160,53 @@ def count(skipped: list[VideoError]) -> dict[str, Any]:
 
 
 def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
-    """CLIPSIM and CLIP-Temp of a folder of videos, with 95 % intervals over videos."""
-    import torch
-
-    from metrics.clipsim import ClipScorer, prompt_similarity
+    """Metrics of each video of a folder with its prompt, averaged, with 95 % intervals over videos."""
+    from metrics.catalogue.clip import CLIP
+    from metrics.clipsim import ClipScorer
     from metrics.decoding import Source, find_videos
-    from metrics.intervals import bootstrap_mean_interval
-    from metrics.temporal import neighbour_similarity
+    from metrics.inputs import MetricContext, VideoBatch
+    from metrics.measure import measure_videos
 
     protocol = load_protocol(options.protocol)
     rule = ClipRule(options.frames or protocol.num_frames)
+    chosen = metrics_of_videos(options.metrics)
     paths = find_videos(options.generated)
     prompts = read_prompts(Path(options.prompts), paths)
     scorer = ClipScorer.from_pretrained(
         options.clip or protocol.clip, evalcrafter_compat=options.evalcrafter_compat
     ).to(options.device)
     skipped: list[VideoError] = []
-    similarity, smoothness = [], []
-    for batch, videos in read([Source(path) for path in paths], rule, options, skipped):
-        frames = scorer.encode_frames(videos)
-        similarity.append(prompt_similarity(frames, scorer.encode_prompts([prompts[p] for p in batch])))
-        smoothness.append(neighbour_similarity(frames))
+    context = MetricContext(
+        protocol=protocol, prompts=[*prompts.values()], device=options.device, networks={CLIP: scorer}
+    )
+    batches = (
+        VideoBatch(videos=videos, prompts=[prompts[path] for path in batch], context=context)
+        for batch, videos in read([Source(path) for path in paths], rule, options, skipped)
+    )
+    measured = measure_videos(chosen, batches)
     result: dict[str, Any] = {}
-    for name, parts in (("clipsim", similarity), ("clip_temp", smoothness)):
-        scores = torch.cat(parts).cpu()
-        result |= {name: float(scores.mean()), f"{name}_ci": list(bootstrap_mean_interval(scores))}
+    for metric in chosen:
+        result |= metric.flat(measured[metric.key])
     cell = {"n_videos": len(paths) - len(skipped), "num_frames": rule.num_frames, "clip": scorer.name}
     cell |= {"clip_sha256": scorer.sha256, "evalcrafter_compat": scorer.evalcrafter_compat}
     return {**result, **cell, **count(skipped)}
+
+
+def metrics_of_videos(keys: list[str]) -> list[VideoMetric]:
+    """The declared metrics of these keys.
+
+    Raises:
+        ValueError: there is none, or it needs more than videos and prompts.
+    """
+    from metrics.declaration import Compared, VideoMetric
+    from metrics.registry import metrics_of
+
+    chosen = []
+    for metric in metrics_of(keys):
+        if not isinstance(metric, VideoMetric) or metric.compares_with is Compared.fp:
+            raise ValueError(f"metric {metric.key}: needs more than videos and their prompts")
+        chosen.append(metric)
+    return chosen
 
 
 def read_prompts(file: Path, paths: list[Path]) -> dict[Path, str]:

@@ -56,29 +56,53 @@ def fvd_report(
         ValueError: fewer than 8 videos on a side, or features that do not match.
     """
     n_videos, n_reference = len(generated_features), len(reference_features)
+    check_enough_videos(n_videos, n_reference)
     fewest = min(n_videos, n_reference)
-    if fewest < MINIMUM_VIDEOS:
-        raise ValueError(
-            f"FVD of {n_videos} generated against {n_reference} reference videos: "
-            f"need at least {MINIMUM_VIDEOS} of each, {RECOMMENDED_VIDEOS} to compare with published values"
-        )
     fit = frechet_infinity(generated_features, reference_features, seed=seed, paired=paired)
-    bootstrap = paired_bootstrap_interval if paired else bootstrap_interval
-    interval = bootstrap(generated_features, reference_features, level, replicates, seed)
-    warnings = []
-    if fewest < RECOMMENDED_VIDEOS:
-        warnings.append(f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}")
-    if fewest < 2 * generated_features.shape[1]:
-        warnings.append(f"fvd_inf is too high: fewer than {2 * generated_features.shape[1]} videos")
+    warnings = (*bias_warning(fewest), *infinity_warning(fewest, generated_features.shape[1]))
     return FVDReport(
         fvd=frechet_distance(generated_features, reference_features),
         fvd_inf=fit.value,
         fvd_inf_r_squared=fit.r_squared,
-        fvd_ci=list(interval),
+        fvd_ci=list(fvd_interval(generated_features, reference_features, level, replicates, seed, paired)),
         n_videos=n_videos,
         n_reference=n_reference,
         warning="; ".join(warnings) or None,
     )
+
+
+def fvd_interval(
+    generated_features: Features,
+    reference_features: Features,
+    level: float = 0.95,
+    replicates: int = 500,
+    seed: int = 0,
+    paired: bool = False,
+) -> tuple[float, float]:
+    """Bootstrap interval of FVD at this N, see `fvd_report`."""
+    bootstrap = paired_bootstrap_interval if paired else bootstrap_interval
+    return bootstrap(generated_features, reference_features, level, replicates, seed)
+
+
+def check_enough_videos(n_videos: int, n_reference: int) -> None:
+    """ValueError for fewer than 8 videos on a side."""
+    if min(n_videos, n_reference) < MINIMUM_VIDEOS:
+        raise ValueError(
+            f"FVD of {n_videos} generated against {n_reference} reference videos: "
+            f"need at least {MINIMUM_VIDEOS} of each, {RECOMMENDED_VIDEOS} to compare with published values"
+        )
+
+
+def bias_warning(fewest: int) -> tuple[str, ...]:
+    """What must be known of the FVD of so few videos on a side; empty for enough."""
+    few = fewest < RECOMMENDED_VIDEOS
+    return (f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}",) if few else ()
+
+
+def infinity_warning(fewest: int, num_features: int) -> tuple[str, ...]:
+    """What must be known of FVD∞ of so few videos on a side; empty for enough."""
+    few = fewest < 2 * num_features
+    return (f"fvd_inf is too high: fewer than {2 * num_features} videos",) if few else ()
 
 
 class FrechetVideoDistance(Metric):

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.result import ArmResult, drawable
+from metrics.declaration import Metric
+from metrics.registry import headline_metrics
 
 # Okabe and Ito's colour-blind-safe palette; FP is black.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -30,12 +32,6 @@ _STYLE = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
 }
-_METRICS = {
-    "fvd": "FVD to the reference ↓",
-    "fvd_fp": "FVD to the FP videos ↓ (log)",
-    "clipsim": "CLIPSIM ↑",
-    "psnr_fp": "PSNR to the FP videos, dB ↑",
-}
 _HISTOGRAM_BINS = 96
 _TITLE = 44  # characters that fit over a panel
 _RANGE_COLUMNS = 3
@@ -46,6 +42,8 @@ _SQNR_LINES: dict[str, tuple[str, Literal["-", "--"]]] = {  # end of the metric'
     "free_running": ("on its own path\n(free-running)", "--"),
 }
 _DPI = 140
+_WIDTH = 10.5
+_PANEL_WIDTH = 2.6  # of a metric, at least
 
 
 def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
@@ -71,15 +69,16 @@ def to_png(figure: Figure) -> bytes:
 
 
 def metric_figure(arms: list[ArmResult]) -> Figure:
-    """A panel per metric: a point with its interval per arm; FP's interval is shaded where FP has one."""
-    figure = new_figure(10.5, 1.1 + 0.32 * len(arms))
-    axes = figure.subplots(1, len(_METRICS), sharey=True)
+    """A panel per headline metric: a point with its interval per arm; FP's interval is shaded where FP has one."""
+    metrics = headline_metrics()
+    figure = new_figure(max(_WIDTH, _PANEL_WIDTH * len(metrics)), 1.1 + 0.32 * len(arms))
+    axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     colours = _colours(arms)
-    for ax, (key, title) in zip(axes, _METRICS.items(), strict=True):
-        _points(ax, arms, key, colours)
-        ax.set_title(title)
+    for ax, metric in zip(axes, metrics, strict=True):
+        _points(ax, arms, metric, colours)
+        ax.set_title(metric.panel_title)
         ax.grid(visible=False, axis="y")
-    axes[1].set_xscale("log")
+        ax.set_xscale("log" if metric.log_scale else "linear")
     axes[0].set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
@@ -197,9 +196,9 @@ def _colours(arms: list[ArmResult]) -> list[str]:
     return [palette.get(arm.variant, FP_COLOUR) for arm in arms]
 
 
-def _points(ax: Axes, arms: list[ArmResult], key: str, colours: list[str]) -> None:
+def _points(ax: Axes, arms: list[ArmResult], metric: Metric, colours: list[str]) -> None:
     for row, (arm, colour) in enumerate(zip(arms, colours, strict=True)):
-        value, interval = arm.metrics.get(key), arm.metrics.get(f"{key}_ci")
+        value, interval = arm.metrics.get(metric.key), arm.metrics.get(metric.interval_key)
         if value is None:
             ax.annotate(
                 "n/a", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#888888", fontsize=8

@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from experiments.report.figures import figure_pngs
 from experiments.report.media import apng_bytes, grid_image, png_bytes
 from experiments.report.table import build_table, describe_model
-from experiments.report.tabular import Place, Table
+from experiments.report.tabular import Table
 from experiments.result import ArmResult
+from metrics.declaration import Place
 
 _TEMPLATE = "report.html.j2"
 

@@ -1,12 +1,12 @@
-"""Figures of QVD's two parts and of its ablations: what HTDQ's grids and SCRI's transforms do, and what they bring.
+"""Figures of QVD's two parts: what HTDQ's grids and SCRI's transforms do.
 
-Pure functions from arrays, quantization maps and arms to figures; nothing here touches the disk. See `figures` for the
-run's other figures.
+Pure functions from arrays and quantization maps to figures; nothing here touches the disk. See `figures` for the run's
+other figures, and `curve_figures` for what the parts bring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.report.figures import BAR_COLOUR, FP_COLOUR, PALETTE, new_figure
-from experiments.result import ArmMetrics
 from qvd.algorithms.htdq.grids import FORMS, select_grid
 from qvd.algorithms.htdq.tdscore import td1
 from qvd.calibration.observers import Ranges
@@ -27,11 +26,6 @@ from qvd.spec.quantization import Quantization
 
 _HISTOGRAM_BINS = 120
 _BEFORE, _AFTER = BAR_COLOUR, PALETTE[0]
-_MARKERS = "osD^vPX"
-_CURVES = {  # metric → (title, whether its axis is logarithmic)
-    "fvd_fp": ("FVD to the FP videos ↓ (log)", True),
-    "psnr_fp": ("PSNR to the FP videos, dB ↑", False),
-}
 
 
 def family_grids(features: Tensor, n_bits: int) -> dict[str, Grid]:
@@ -214,76 +208,6 @@ def _mark_stages(ax: Axes, names: Sequence[str]) -> None:
     wide = [(s, e) for s, e in zip(starts, ends, strict=True) if e - s >= 0.02 * len(stages)]
     ax.set_xticks([(s + e - 1) / 2 for s, e in wide], [stages[s] for s, _ in wide], rotation=20, ha="right", fontsize=8)
     ax.tick_params(axis="x", length=0)
-
-
-def bits_figure(arms: Sequence[ArmMetrics], variant: Callable[[ArmMetrics], str] = lambda arm: arm.variant) -> Figure:
-    """Distance to the FP samples against bits, a line with intervals per variant.
-
-    Args:
-        arms: of one model; arms without `fvd_fp` (FP) are left out.
-        variant: which line an arm belongs to.
-
-    Example:
-        >>> bits_figure(results)
-    """
-    arms = [arm for arm in arms if arm.metrics["fvd_fp"] is not None]
-    places = {bits: place for place, bits in enumerate(dict.fromkeys(arm.bits for arm in arms))}
-    figure = _curves([(variant(arm), places[arm.bits], arm) for arm in arms], spread=0.3)
-    for ax in figure.axes:
-        ax.set_xticks(range(len(places)), list(places))
-        ax.set_xlim(-0.5, len(places) - 0.5)
-        ax.set_xlabel("bits")
-    return figure
-
-
-def disparity_figure(
-    arms: Mapping[float, Sequence[ArmMetrics]],
-    variant: Callable[[ArmMetrics], str] = lambda arm: arm.name,
-    label: str = "factor on channel disparity (ours), 1 = the model as trained",
-) -> Figure:
-    """Distance to the FP samples against the dial of difficulty, a line with intervals per variant.
-
-    Args:
-        arms: setting of the dial → the arms run at it; FP arms are left out.
-        variant: which line an arm belongs to.
-        label: of the x axis, for another dial than `model.disparity`.
-
-    Example:
-        >>> disparity_figure({1: plain_results, 8: results_at_8, 64: results_at_64})
-    """
-    quantized = [(x, arm) for x, of_x in arms.items() for arm in of_x if arm.metrics["fvd_fp"] is not None]
-    settings = sorted(arms)
-    figure = _curves([(variant(arm), settings.index(x), arm) for x, arm in quantized], spread=0.12)
-    for ax in figure.axes:
-        ax.set_xticks(range(len(settings)), [f"{x:g}" for x in settings])
-        ax.set_xlim(-0.5, len(settings) - 0.5)
-        ax.set_xlabel(label)
-    return figure
-
-
-def _curves(points: Sequence[tuple[str, float, ArmMetrics]], spread: float) -> Figure:
-    """A panel per metric, for points (line, x, arm); lines are set apart by up to `spread`, so that intervals show."""
-    lines = list(dict.fromkeys(line for line, _, _ in points))
-    offsets = np.linspace(-spread / 2, spread / 2, len(lines)) if len(lines) > 1 else np.zeros(1)
-    figure = new_figure(10.5, 4.2)
-    axes = figure.subplots(1, len(_CURVES))
-    for ax, (metric, (title, is_log)) in zip(axes, _CURVES.items(), strict=True):
-        for i, (line, offset) in enumerate(zip(lines, offsets, strict=True)):
-            colour, marker = PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)]
-            style = ("-", "--", ":")[min(i // len(PALETTE), 2)]
-            of_line = sorted(
-                (x, arm.metrics[metric], arm.metrics[f"{metric}_ci"]) for name, x, arm in points if name == line
-            )
-            x = np.array([place for place, _, _ in of_line]) + offset
-            y = [value for _, value, _ in of_line]
-            ax.plot(x, y, marker=marker, color=colour, linestyle=style, label=line, markersize=5)
-            ax.vlines(x, *np.array([interval for _, _, interval in of_line]).T, color=colour, linewidth=2, alpha=0.6)
-        if is_log:
-            ax.set_yscale("log")
-        ax.set_title(title)
-        ax.grid(visible=False, axis="x")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(lines), 6))
-    return figure
 
 
 def _cycle(items: Sequence[str]) -> list[str]:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.report.published import PUBLISHED
-from experiments.report.tabular import MISSING, Cell, Column, Place, Table, render_terminal, to_csv, to_markdown
+from experiments.report.tabular import MISSING, Cell, Column, Table, render_terminal, to_csv, to_markdown
 from experiments.result import ArmMetrics
+from metrics.declaration import Compared, Direction, Metric, Place
+from metrics.registry import declared_metrics, ranking_metric
 
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
 _MEGABYTE = 1e6
 _TERA = 1e12
 _CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
-_SAME_SEED_METRICS = ("fvd_fp", "psnr_fp", "ssim_fp")
+
+Filled = tuple[Column, Callable[[ArmMetrics], Cell]]
 
 
 def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
@@ -25,23 +28,23 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
     """
     if not arms:
         raise ValueError("a table needs at least one arm")
-    filled = [*_setting_columns(arms), *_COLUMNS, *_rank_columns(arms), *_stage_columns(arms)]
+    filled = [*_setting_columns(arms), *_columns(), *_rank_columns(arms), *_stage_columns(arms)]
     return Table(
         title=title,
         columns=[column for column, _ in filled],
         rows=[[fill(arm) for _, fill in filled] for arm in arms],
-        notes=[*_protocol_notes(arms), *_missing_notes(arms), _READING_NOTE],
+        notes=[*_protocol_notes(arms), *_missing_notes(arms), _reading_note()],
         appendix=published_table(embedded=any(arm.metrics.get("embedded") for arm in arms)),
     )
 
 
-def metric_column(key: str) -> tuple[Column, Callable[[ArmMetrics], Cell]]:
+def metric_column(key: str) -> Filled:
     """A numeric column of the table and what fills it.
 
     Raises:
         ValueError: there is none with this key.
     """
-    numeric = {column.key: (column, fill) for column, fill in _COLUMNS if column.numeric}
+    numeric = {column.key: (column, fill) for column, fill in _columns() if column.numeric}
     if key not in numeric:
         raise ValueError(f"metric {key}: allowed are {', '.join(numeric)}")
     return numeric[key]
@@ -67,12 +70,22 @@ def published_table(embedded: bool = True) -> Table:
     return Table(title=f"Published values ({ours})", columns=columns, rows=rows, notes=notes)
 
 
-def _metric(key: str, interval_key: str | None = None) -> Callable[[ArmMetrics], Cell]:
-    def fill(arm: ArmMetrics) -> Cell:
-        interval = arm.metrics.get(interval_key or f"{key}_ci")
-        return Cell(arm.metrics.get(key), None if interval is None else tuple(interval))
+def _columns() -> list[Filled]:
+    """The columns that every table has: the arm, the declared metrics, what the arm costs."""
+    return [*_ARM_COLUMNS, *(_metric_column(metric) for metric in _shown_metrics()), *_COST_COLUMNS]
 
-    return fill
+
+def _shown_metrics() -> list[Metric]:
+    return [metric for metric in declared_metrics() if metric.place is not None]
+
+
+def _metric_column(metric: Metric) -> Filled:
+    def fill(arm: ArmMetrics) -> Cell:
+        interval = arm.metrics.get(metric.interval_key)
+        return Cell(arm.metrics.get(metric.key), None if interval is None else tuple(interval))
+
+    assert metric.place is not None, "a metric without a place has no column"
+    return Column(metric.key, metric.header, decimals=metric.decimals, place=metric.place), fill
 
 
 def _value(read: Callable[[ArmMetrics], float | str | None]) -> Callable[[ArmMetrics], Cell]:
@@ -93,34 +106,38 @@ def _of_calibration(group: str, reduce: Callable[[list[float]], float], unit: fl
     return fill
 
 
-def _setting_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+def _setting_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
     """What tells the runs of a sweep apart; none within one run."""
     if not any(arm.setting for arm in arms):
         return []
     return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
 
 
-def _rank_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
-    """Each arm's place by FVD-FP among those of its setting, bits and N; none where nothing shares its bits."""
+def _rank_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
+    """Each arm's place by the ranking metric among those of its setting, bits and N; none where nothing shares its
+    bits."""
+    metric = ranking_metric()
     rivals: dict[tuple[str, str, int], list[float]] = {}
 
     def league(arm: ArmMetrics) -> tuple[str, str, int]:
         return arm.setting, arm.bits, arm.metrics["n_videos"]
 
     for arm in arms:
-        if arm.metrics.get("fvd_fp") is not None:
-            rivals.setdefault(league(arm), []).append(arm.metrics["fvd_fp"])
+        if arm.metrics.get(metric.key) is not None:
+            rivals.setdefault(league(arm), []).append(arm.metrics[metric.key])
     if max(map(len, rivals.values()), default=0) < 2:
         return []
 
     def fill(arm: ArmMetrics) -> Cell:
-        value = arm.metrics.get("fvd_fp")
-        return Cell("" if value is None else 1 + sorted(rivals[league(arm)]).index(value))
+        value = arm.metrics.get(metric.key)
+        if value is None:
+            return Cell("")
+        return Cell(1 + sorted(rivals[league(arm)], reverse=metric.direction is Direction.higher).index(value))
 
     return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), fill)]
 
 
-def _stage_columns(arms: Sequence[ArmMetrics]) -> list[tuple[Column, Callable[[ArmMetrics], Cell]]]:
+def _stage_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
     """Seconds and peak bytes of each stage that any arm ran; csv only."""
     columns = []
     for group in ("seconds", "peak_memory_bytes"):
@@ -160,14 +177,15 @@ def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
 
 def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     """Why each n/a is one: the evaluation's own reason (`metrics["missing"]`), else what follows from the arm."""
+    why_fp_has_none = {metric.key: metric.why_fp_has_none for metric in _shown_metrics()}
     reasons: dict[str, list[str]] = {}
     for arm in arms:
-        for column, fill in _COLUMNS:
+        for column, fill in _columns():
             if fill(arm).value is not None:
                 continue
             reason = arm.metrics.get("missing", {}).get(column.key)
-            if reason is None and arm.quantizer == "fp" and column.key in _SAME_SEED_METRICS:
-                reason = "fp is what these columns compare with"
+            if reason is None and arm.quantizer == "fp":
+                reason = why_fp_has_none.get(column.key)
             header = column.header.rstrip(" ↓↑")
             names = reasons.setdefault(reason or f"not computed for {arm.name}", [])
             if header not in names:
@@ -175,14 +193,19 @@ def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     return [f"{MISSING}: {', '.join(headers)}: {reason}." for reason, headers in reasons.items()]
 
 
-_READING_NOTE = (
-    "↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; FVD-FP, PSNR and SSIM compare "
-    "with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB theor. at its bits; "
-    "TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call and batch entry; "
-    "Calib. is capturing, observing and quantizing; Rank is by FVD-FP among the arms of the same bits and N."
-)
+def _reading_note() -> str:
+    """What headers and brackets mean."""
+    *names, last = (metric.name for metric in _shown_metrics() if metric.compares_with is Compared.fp)
+    return (
+        f"↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; {', '.join(names)} and "
+        f"{last} compare with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB "
+        "theor. at its bits; TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call "
+        "and batch entry; Calib. is capturing, observing and quantizing; Rank is by "
+        f"{ranking_metric().name} among the arms of the same bits and N."
+    )
 
-_COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
+
+_ARM_COLUMNS: list[Filled] = [
     (Column("arm", "Arm", numeric=False), _value(lambda arm: arm.name)),
     (Column("model", "Model", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics.get("model"))),
     (
@@ -196,15 +219,9 @@ _COLUMNS: list[tuple[Column, Callable[[ArmMetrics], Cell]]] = [
         _value(lambda arm: arm.metrics["protocol"]),
     ),
     (Column("n_videos", "N", decimals=0), _value(lambda arm: arm.metrics["n_videos"])),
-    (Column("fvd", "FVD ↓"), _metric("fvd")),
-    (Column("fvd_inf", "FVD∞ ↓", place=Place.WIDE_TERMINAL), _metric("fvd_inf")),
-    (Column("fvd_fp", "FVD-FP ↓"), _metric("fvd_fp")),
-    (Column("kvd", "KVD ↓", place=Place.CSV), _metric("kvd")),
-    (Column("clipsim", "CLIPSIM ↑", decimals=4), _metric("clipsim")),
-    (Column("clip_temp", "CLIP-Temp ↑", decimals=4, place=Place.DOCUMENT), _metric("clip_temp")),
-    (Column("psnr_fp", "PSNR dB ↑", decimals=1), _metric("psnr_fp")),
-    (Column("ssim_fp", "SSIM ↑", decimals=3, place=Place.WIDE_TERMINAL), _metric("ssim_fp")),
-    (Column("flicker", "Flicker", place=Place.DOCUMENT), _metric("flicker")),
+]
+
+_COST_COLUMNS: list[Filled] = [
     (Column("stored_mb", "MB", decimals=2), _value(lambda arm: arm.metrics["model_bytes"]["stored"] / _MEGABYTE)),
     (
         Column("theoretical_mb", "MB theor.", decimals=2, place=Place.WIDE_TERMINAL),

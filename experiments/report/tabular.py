@@ -7,7 +7,6 @@ import io
 import math
 import os
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Literal
 
 from rich import box
@@ -15,25 +14,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from metrics.declaration import Place
+
 MISSING = "n/a"
 _UNKNOWN_TERMINAL = 140  # columns, where stdout is none
 _UNLIMITED = 10_000
-
-
-class Place(IntEnum):
-    """Where a column is shown: there and in every place after it."""
-
-    TERMINAL = 0
-    WIDE_TERMINAL = 1
-    DOCUMENT = 2
-    CSV = 3
 
 
 @dataclass(frozen=True)
 class Column:
     """`key` heads the csv column, `header` every other rendering.
 
-    `decimals` fixes the digits after the point; None gives three significant digits.
+    It is shown at its `place` and in every place after that. `decimals` fixes the digits after the point; None gives
+    three significant digits.
     """
 
     key: str

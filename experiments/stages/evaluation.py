@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
 from experiments.stages.reference import reference_clips, reference_key
 from experiments.stages.stages import StageResult
-from metrics.clipsim import ClipScorer, clip_folder, prompt_similarity
+from metrics.declaration import MetricValue, SetMetric, VideoMetric
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.loading import load_extractor
-from metrics.fidelity import psnr, ssim
-from metrics.frechet import frechet_distance
-from metrics.fvd import fvd_report
-from metrics.intervals import bootstrap_mean_interval, infinity_interval, paired_bootstrap_interval
-from metrics.kernel import kernel_distance
-from metrics.lpips import LPIPS
-from metrics.temporal import flicker, neighbour_similarity
+from metrics.inputs import FeatureSets, MetricContext, Network, VideoBatch
+from metrics.measure import measure_sets, measure_videos
+from metrics.registry import declared_metrics
 from metrics.videos import fit_videos
 from qvd.models.loading import silence_loading
-from qvd.store.artifacts import Artifact, Result, Store, file_digest, fingerprint, source_digest
+from qvd.store.artifacts import Artifact, Result, Store, fingerprint, source_digest
 
 FEATURE_CODE = ("metrics/extractors", "metrics/decoding.py", "metrics/videos.py", "metrics/protocols.py")
 METRIC_CODE = ("metrics", "experiments/stages/evaluation.py")
 EXTRACTION_BATCH = 32
+# A multiple of the videos and of the frames that a metric takes at once, so that those batches, and with them the last
+# digits, are the same as if all videos came together.
+METRIC_BATCH = 64
 
 
 class Evaluator:
@@ -38,21 +37,12 @@ class Evaluator:
 
     def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
         self.config, self.store, self.reporter = config, store, reporter
+        self._networks: dict[Network[Any], nn.Module] = {}
 
     @cached_property
     def extractor(self) -> VideoExtractor:
         protocol = self.config.protocol
         return load_extractor(protocol.extractor, protocol.extractor_weights).to(self.config.device)
-
-    @cached_property
-    def clip_scorer(self) -> ClipScorer:
-        silence_loading()
-        return ClipScorer.from_pretrained(self.config.protocol.clip).to(self.config.device)
-
-    def _clip_digest(self) -> str:
-        """Hash of the CLIP's files, or its hub id; loading it costs seconds that a stored result does not need."""
-        folder = Path(clip_folder(self.config.protocol.clip))
-        return file_digest(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else str(folder)
 
     @cached_property
     def _reference_key(self) -> dict[str, Any]:
@@ -95,73 +85,83 @@ class Evaluator:
     def _extract(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         return extract_features(self.extractor, (batch.to(self.config.device) for batch in batches))
 
+    @cached_property
+    def _network_identities(self) -> dict[str, list[str | None]]:
+        """What stands for the weights behind each metric; to load them takes seconds that a stored result can spare."""
+        return {
+            metric.key: [network.identity(self.config.protocol) for network in metric.networks]
+            for metric in declared_metrics()
+            if isinstance(metric, VideoMetric)
+        }
+
     def metrics(self, samples: StageResult, fp_samples: StageResult, prompts: list[str]) -> Artifact:
-        """Every metric of one arm; `fp_samples` are the FP model's videos from the same seeds and prompts."""
+        """Every declared metric of one arm; as tensors the scores of each video (N,), by their metric's key.
+
+        `fp_samples` are the FP model's videos from the same seeds and prompts.
+        """
         features, fp_features, reference = self.features(samples), self.features(fp_samples), self.reference_features()
-        protocol = self.config.protocol
         inputs = {
             "features": [features.key, fp_features.key, reference.key],
             "prompts": fingerprint(prompts),
             "paired": self.config.reference.prompts_match_clips,
-            "clip": self._clip_digest(),
-            "lpips": protocol.lpips_weights and file_digest([Path(protocol.lpips_weights)]),
+            "networks": self._network_identities,
             "code": source_digest(*METRIC_CODE),
         }
 
         def compute() -> Result:
+            is_fp = samples.key == fp_samples.key
+            sets = self._feature_sets(features, fp_features, reference)
+            batches = self._video_batches(samples, None if is_fp else fp_samples, prompts)
             with self.reporter.note("computing metrics"):
-                is_fp = samples.key == fp_samples.key
-                values = {
-                    **_distances(features, fp_features, reference, is_fp, self.config.reference.prompts_match_clips),
-                    **self._text_alignment(samples.tensors["videos"], prompts),
-                    **self._fidelity(samples.tensors["videos"], fp_samples.tensors["videos"], is_fp),
-                    "reference_skipped": reference.metadata["skipped"],
-                }
-                return {}, values
+                results = self._measure(is_fp, sets, batches)
+            scores = {key: result.per_video for key, result in results.items() if result.per_video is not None}
+            return scores, {**_document(results, sets), "reference_skipped": reference.metadata["skipped"]}
 
         return self.store.fetch("metrics", inputs, compute)
 
-    def _text_alignment(self, videos: torch.Tensor, prompts: list[str]) -> dict[str, Any]:
-        scorer = self.clip_scorer
-        frames = scorer.encode_frames(videos).cpu()
-        scores = prompt_similarity(frames, scorer.encode_prompts(prompts).cpu())
-        return _means({"clipsim": scores, "clip_temp": neighbour_similarity(frames), "flicker": flicker(videos)})
+    def _measure(self, is_fp: bool, sets: FeatureSets, batches: Iterable[VideoBatch]) -> dict[str, MetricValue]:
+        """The values of all metrics that the arm has, by key."""
+        silence_loading()
+        defined = [metric for metric in declared_metrics() if metric.is_defined(self.config.protocol, is_fp)]
+        return {
+            **measure_sets([metric for metric in defined if isinstance(metric, SetMetric)], sets),
+            **measure_videos([metric for metric in defined if isinstance(metric, VideoMetric)], batches),
+        }
 
-    def _fidelity(self, videos: torch.Tensor, fp_videos: torch.Tensor, is_fp: bool) -> dict[str, Any]:
-        """PSNR, SSIM and, where its weights are given, LPIPS to the FP model's videos."""
-        weights = self.config.protocol.lpips_weights
-        values: dict[str, Any] = dict.fromkeys(
-            f"{name}_fp{ci}" for name in ("psnr", "ssim", "lpips") for ci in ("", "_ci")
+    def _feature_sets(self, features: Artifact, fp_features: Artifact, reference: Artifact) -> FeatureSets:
+        arm, fp, clips = (artifact.tensors["features"] for artifact in (features, fp_features, reference))
+        paired = self.config.reference.prompts_match_clips and len(arm) == len(clips)
+        return FeatureSets(features=arm, fp_features=fp, reference=clips, paired=paired)
+
+    def _video_batches(
+        self, samples: StageResult, fp_samples: StageResult | None, prompts: list[str]
+    ) -> Iterator[VideoBatch]:
+        """The arm's videos beside FP's, and their prompts; None: they are FP's own."""
+        context = MetricContext(
+            protocol=self.config.protocol, prompts=prompts, device=self.config.device, networks=self._networks
         )
-        if is_fp:  # a video equals itself
-            return values
-        scores = {"psnr_fp": psnr(videos, fp_videos), "ssim_fp": ssim(videos, fp_videos)}
-        if weights is not None:
-            device = self.config.device
-            scores["lpips_fp"] = LPIPS.from_file(weights).to(device)(videos.to(device), fp_videos.to(device)).cpu()
-        return {**values, **_means(scores)}
+        first = 0
+        pairs: Iterable[tuple[torch.Tensor, torch.Tensor | None]]
+        if fp_samples is None:
+            pairs = ((videos, None) for videos in _parts(samples))
+        else:
+            pairs = zip(_parts(samples), _parts(fp_samples), strict=True)
+        for videos, fp_videos in pairs:
+            of_batch = prompts[first : first + len(videos)]
+            yield VideoBatch(videos=videos, prompts=of_batch, context=context, fp_videos=fp_videos)
+            first += len(videos)
 
 
-def _distances(
-    features: Artifact, fp_features: Artifact, reference: Artifact, is_fp: bool, prompts_match_clips: bool
-) -> dict[str, Any]:
-    sets = features.tensors["features"], reference.tensors["features"]
-    paired = prompts_match_clips and len(sets[0]) == len(sets[1])
-    values = {
-        **fvd_report(*sets, paired=paired),
-        "fvd_inf_ci": list(infinity_interval(*sets, paired=paired)),
-        "kvd": kernel_distance(*sets).mean,
-    }
-    if is_fp:  # the FP model against its own samples is zero by definition, not a measurement
-        return {**values, "fvd_fp": None, "fvd_fp_ci": None}
-    pair = features.tensors["features"], fp_features.tensors["features"]
-    return {**values, "fvd_fp": frechet_distance(*pair), "fvd_fp_ci": list(paired_bootstrap_interval(*pair))}
+def _parts(samples: StageResult) -> Iterable[torch.Tensor]:
+    """The videos in order, `METRIC_BATCH` at a time."""
+    return samples.tensors["videos"].split(METRIC_BATCH)
 
 
-def _means(scores: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Mean over videos and its interval, for each metric's per-video scores (N,)."""
+def _document(results: Mapping[str, MetricValue], sets: FeatureSets) -> dict[str, Any]:
+    """The results as entries of metrics.json; a metric that the arm has not is null."""
     values: dict[str, Any] = {}
-    for name, per_video in scores.items():
-        values[name] = per_video.double().mean().item()
-        values[f"{name}_ci"] = list(bootstrap_mean_interval(per_video))
-    return values
+    for metric in declared_metrics():
+        values |= metric.flat(results.get(metric.key, MetricValue(None)))
+    warnings = [warning for result in results.values() for warning in result.warnings]
+    counts = {"n_videos": len(sets.features), "n_reference": len(sets.reference)}
+    return {**values, **counts, "warning": "; ".join(warnings) or None}

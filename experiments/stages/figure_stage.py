@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments.config.run_config import Arm
 from experiments.report import qvd_figures
+from experiments.report.curve_figures import bits_figure
 from experiments.report.figures import build_figures, to_png
-from experiments.report.qvd_figures import bits_figure
 from experiments.result import ArmResult, of_one_size
 from experiments.stages.stages import Stages
 from qvd.calibration.observers import Ranges
@@ -21,7 +21,13 @@ from qvd.options.scri import ScriMode
 from qvd.spec.quantization import Quantization
 from qvd.store.artifacts import Artifact, Result, fingerprint, source_digest
 
-FIGURE_CODE = ("experiments/report", "experiments/stages/figure_stage.py", "qvd/algorithms")
+FIGURE_CODE = (
+    "experiments/report",
+    "experiments/stages/figure_stage.py",
+    "qvd/algorithms",
+    "metrics/declaration.py",
+    "metrics/catalogue",
+)
 RANGE_LAYERS = 4
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 from experiments.options import Tracking, TrackingMode
 from experiments.report.figures import histogram_ranges
 from experiments.report.media import write_gif
-from experiments.report.tabular import Place, Table
+from experiments.report.tabular import Table
 from experiments.result import ArmResult
+from metrics.declaration import INTERVAL_SUFFIX, Place
 
 _REPOSITORY = Path(__file__).parents[2]
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
@@ -102,7 +103,7 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             flat |= flatten(value, f"{name}/")
-        elif isinstance(value, list | tuple) and key.endswith("_ci"):
+        elif isinstance(value, list | tuple) and key.endswith(INTERVAL_SUFFIX):
             flat |= {f"{name}/low": value[0], f"{name}/high": value[1]}
         elif value is not None:
             flat[name] = value

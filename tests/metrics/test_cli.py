@@ -107,6 +107,21 @@ def test_clipsim(folders, clip_folder, tmp_path, capsys):
     assert result["n_videos"] == 9 and result["clip"] == str(clip_folder) and not result["evalcrafter_compat"]
 
 
+def test_any_metric_of_videos(folders, clip_folder, tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a b\n" * 9)
+    command = ("clipsim", folders[1], "--prompts", prompts, "--clip", clip_folder, "--json", "--metrics")
+    code, out, err = run(capsys, *command, "flicker")
+    result = json.loads(out)
+    assert code == 0 and result["flicker"] < 3 and len(result["flicker_ci"]) == 2 and "clipsim" not in result, err
+    assert run(capsys, *command, "psnr_fp") == (
+        1,
+        "",
+        "error: metric psnr_fp: needs more than videos and their prompts\n",
+    )
+    assert run(capsys, *command, "fid")[2].startswith("error: metric fid: allowed are fvd, ")
+
+
 def test_prompt_files(tmp_path):
     paths = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
     lines = tmp_path / "prompts.txt"

@@ -1,6 +1,4 @@
-"""The artists carry the numbers: levels, distances, ranges, coverage, and curves with their intervals."""
-
-from dataclasses import replace
+"""The artists carry the numbers: levels, distances, ranges, coverage."""
 
 import numpy as np
 import pytest
@@ -9,10 +7,8 @@ from torch.nn import functional as F
 
 from experiments.report.figures import to_png
 from experiments.report.qvd_figures import (
-    bits_figure,
     channel_range_figure,
     coverage_figure,
-    disparity_figure,
     distance_figure,
     family_grids,
     temporal_levels_figure,
@@ -100,42 +96,10 @@ def test_coverage_runs_from_before_to_after():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["down_blocks.0", "mid_block"]
 
 
-def arm_at(arm, variant, bits, distance):
-    metrics = {"fvd_fp": distance, "fvd_fp_ci": [0.5 * distance, 2 * distance]}
-    return replace(arm, variant=variant, bits=bits, metrics=arm.metrics | metrics)
-
-
-def test_a_line_per_variant_with_its_intervals(arms):
-    fp, arm = arms
-    results = [fp, *(arm_at(arm, v, b, f * d) for v, f in (("none", 1), ("scri", 0.1)) for b, d in BITS)]
-    figure = bits_figure(results)
-    distance, psnr = figure.axes
-    assert distance.get_yscale() == "log" and psnr.get_yscale() == "linear"
-    assert [line.get_label() for line in distance.lines] == ["none", "scri"]
-    assert list(distance.lines[1].get_ydata()) == pytest.approx([0.1, 3.0])
-    segments = [segment[:, 1].tolist() for segment in distance.collections[1].get_segments()]
-    assert segments == [pytest.approx([0.05, 0.2]), pytest.approx([1.5, 6.0])]
-    assert [label.get_text() for label in distance.get_xticklabels()] == ["w8a8", "w4a4"]
-    assert list(psnr.lines[0].get_ydata()) == [arm.metrics["psnr_fp"]] * 2
-
-
-BITS = (("w8a8", 1.0), ("w4a4", 30.0))
-
-
-def test_disparity_is_in_order_whatever_the_arms_are(arms):
-    fp, arm = arms
-    settings = {64: [fp, arm_at(arm, "qvd", "w6a6", 9.0)], 1: [fp, arm_at(arm, "qvd", "w6a6", 2.0)]}
-    ax = disparity_figure(settings).axes[0]
-    assert list(ax.lines[0].get_ydata()) == [2.0, 9.0]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "64"]
-    assert ax.lines[0].get_label() == "qvd w6a6"
-
-
-def test_they_render(features, grids, transformed, arms):
+def test_they_render(features, grids, transformed):
     figures = [
         temporal_levels_figure(features, grids, "title"),
         distance_figure(features, {"uniform": grids["uniform"]}, TIMESTEPS),
         channel_range_figure(transformed_ranges(*transformed, count=2)),
-        bits_figure(arms),
     ]
     assert all(to_png(figure).startswith(b"\x89PNG") for figure in figures)

@@ -1,0 +1,72 @@
+"""FVD to the reference, extrapolated to infinitely many videos, and to the FP model's videos."""
+
+from metrics.declaration import Compared, Direction, Interval, MetricValue, Place, SetMetric
+from metrics.frechet import frechet_distance, frechet_infinity
+from metrics.fvd import bias_warning, check_enough_videos, fvd_interval, infinity_warning
+from metrics.inputs import FeatureSets
+from metrics.intervals import infinity_interval, paired_bootstrap_interval
+
+
+def _to_reference(sets: FeatureSets) -> MetricValue:
+    pair = sets.features, sets.reference
+    check_enough_videos(*map(len, pair))
+    return MetricValue(
+        frechet_distance(*pair),
+        fvd_interval(*pair, paired=sets.paired),
+        warnings=bias_warning(min(map(len, pair))),
+    )
+
+
+def _at_infinity(sets: FeatureSets) -> MetricValue:
+    pair = sets.features, sets.reference
+    check_enough_videos(*map(len, pair))
+    fit = frechet_infinity(*pair, paired=sets.paired)
+    return MetricValue(
+        fit.value,
+        infinity_interval(*pair, paired=sets.paired),
+        details={"fvd_inf_r_squared": fit.r_squared},
+        warnings=infinity_warning(min(map(len, pair)), sets.features.shape[1]),
+    )
+
+
+def _to_fp(sets: FeatureSets) -> MetricValue:
+    pair = sets.features, sets.fp_features
+    return MetricValue(frechet_distance(*pair), paired_bootstrap_interval(*pair))
+
+
+FVD = SetMetric(
+    key="fvd",
+    name="FVD",
+    title="FVD to the reference",
+    direction=Direction.lower,
+    place=Place.TERMINAL,
+    order=10,
+    compares_with=Compared.reference,
+    interval=Interval.videos,
+    compute=_to_reference,
+)
+
+FVD_INFINITY = SetMetric(
+    key="fvd_inf",
+    name="FVD∞",
+    direction=Direction.lower,
+    place=Place.WIDE_TERMINAL,
+    order=20,
+    compares_with=Compared.reference,
+    interval=Interval.videos,
+    compute=_at_infinity,
+)
+
+FVD_FP = SetMetric(
+    key="fvd_fp",
+    name="FVD-FP",
+    title="FVD to the FP videos",
+    direction=Direction.lower,
+    place=Place.TERMINAL,
+    order=30,
+    compares_with=Compared.fp,
+    interval=Interval.pairs,
+    log_scale=True,
+    ranks=True,
+    compute=_to_fp,
+)
