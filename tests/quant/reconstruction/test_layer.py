@@ -23,6 +23,10 @@ CASES = {
     "conv2d": (lambda: nn.Conv2d(6, 5, 3, stride=2, padding=1), (4, 6, 7, 7)),
     "unpadded": (lambda: nn.Conv2d(6, 5, 1), (4, 6, 5, 5)),
     "temporal": (lambda: nn.Conv3d(6, 5, (3, 1, 1), padding=(1, 0, 0)), (2, 6, 5, 3, 3)),
+    "strided and dilated": (
+        lambda: nn.Conv3d(6, 5, (3, 1, 1), stride=(2, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)),
+        (2, 6, 7, 3, 3),
+    ),
     "conv3d": (lambda: nn.Conv3d(6, 5, 3, padding=1), (2, 6, 4, 3, 3)),
 }
 
@@ -40,7 +44,7 @@ def case(request):
 BITS = SiteBits(3, 6, "test")
 
 
-def quantized(layer, x, bits=BITS, bias_correction=True, transform=True):
+def quantized(layer, x, bits=BITS, bias_correction=True, transform=True, weight=None):
     observer = HistogramObserver(channel_dim(layer))
     observer.update(x)
     record = observer.result()
@@ -48,7 +52,7 @@ def quantized(layer, x, bits=BITS, bias_correction=True, transform=True):
     how = ChannelTransform(shift, torch.linspace(1, 3, 6)) if transform else ChannelTransform()
     settings = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction)
     grid = None if bits.activation is None else AffineGrid(6, 0.1, 31.0)
-    quantization = quantize_layer("x", layer, bits, record, settings, how, grid)
+    quantization = quantize_layer("x", layer, bits, record, settings, how, grid, weight=weight)
     correction = (
         bias_corrections(Quantization({"x": quantization}, {}), {"x": record})["x"] if bias_correction else None
     )
@@ -74,6 +78,18 @@ def test_what_was_learned_is_what_runs(case, bias_correction):
     result = trained.result()
     assert (result.weight.codes != quantization.weight.codes).any()
     torch.testing.assert_close(trained(x), execution(layer, result)(x), rtol=1e-4, atol=1e-4)
+
+
+def test_learned_codes_get_the_bias_correction_that_they_would_have_had_from_the_start(case):
+    layer, x = case
+    quantization, correction = quantized(layer, x)
+    trained = TrainedLayer(layer, quantization, correction)
+    trained.harden(torch.randn_like(layer.weight))
+    learned = trained.result()
+    afresh, _ = quantized(layer, x, weight=learned.weight)
+    for got, expected in ((learned.bias, afresh.bias), (learned.border, afresh.border)):
+        if expected is not None:
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_gram_error_is_the_error_of_the_outputs(case):
