@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from qvd.methods.htdq import HtdqForm, candidate_grids, report, select_grid, select_grids
+from qvd.methods.htdq import HtdqForm, TemporalChoice, candidate_grids, report, select_grid, select_grids
 from qvd.methods.tdscore import td_scores
 from qvd.quant.grids import AffineGrid
 
@@ -46,6 +46,12 @@ def test_selected_never_has_lower_td1_than_uniform(n_bits, seed):
     chosen, uniform = (select_grid(x, n_bits, form).grid for form in (HtdqForm.auto, HtdqForm.uniform))
     assert td_scores(x, chosen(x)).td1 >= td_scores(x, uniform(x)).td1 - 1e-6
     assert chosen.num_levels == 2**n_bits
+
+
+def test_among_equal_scores_the_smallest_error_wins():
+    """Of a feature that never changes every grid keeps all distances; one of them keeps the values too."""
+    choice = select_grid(torch.tensor([[1.0, 2.0, 3.0]]).expand(4, 3), 2, HtdqForm.uniform)
+    assert choice == TemporalChoice(AffineGrid(2, 1.0, 0.0), td1=1.0, mse=0.0)
 
 
 @pytest.mark.parametrize("form", [f for f in HtdqForm if f not in (HtdqForm.auto, HtdqForm.off)])
