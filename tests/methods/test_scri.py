@@ -87,6 +87,25 @@ def test_modes_offer_what_they_say():
     assert kinds[ScriMode.guarded] == both | kinds[ScriMode.scale]
 
 
+def test_tau_goes_from_the_largest_extent_to_the_mean_one():
+    """Channels that reach as far as 8, 2, 1 and 1: τ = 7, 6, 5, 4, 3, and no channel is ever stretched."""
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[8.0, -2.0, 1.0, 0.5], [-1.0, 0.0, 0.0, -1.0]]))
+    unscaled, *scaled = candidate_transforms(observer.result(), ScriMode.scale, 5)
+    assert unscaled.is_identity
+    expected = torch.tensor([[8 / 7, 1, 1, 1], [8 / 6, 1, 1, 1], [8 / 5, 1, 1, 1], [2, 1, 1, 1], [8 / 3, 1, 1, 1]])
+    torch.testing.assert_close(torch.stack([transform.scale for transform in scaled]), expected)
+
+
+def test_shift_is_the_centre_of_each_channel():
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[5.0, -2.0], [1.0, 6.0]]))
+    shifted, *scaled = candidate_transforms(observer.result(), ScriMode.paper, 1)
+    assert shifted.shift.tolist() == [3, 2]
+    # What is left reaches as far as 2 and 4, 3 in the mean.
+    torch.testing.assert_close(scaled[0].scale, torch.tensor([1, 4 / 3]))
+
+
 def test_group_shares_one_transform_and_off_is_identity():
     sites = [site_of(nn.Linear(6, 5), name=name)[0] for name in "qk"]
     layers = integrate(sites, "norm", ScriMode.paper, 3)
