@@ -36,6 +36,11 @@ def test_channels_must_be_the_norms():
     assert absorbing_norms(model, {"input": torch.randn(2, 4, 8)}) == {}
 
 
+def test_a_grouped_convolution_reads_all_channels():
+    model = nn.Sequential(nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1, groups=2))
+    assert absorbing_norms(model, {"input": torch.randn(1, 8, 3, 3)}) == {"0": ["1"]}
+
+
 def test_norm_without_affine_cannot():
     model = nn.Sequential(nn.LayerNorm(8, elementwise_affine=False), nn.Linear(8, 2))
     assert absorbing_norms(model, {"input": torch.randn(2, 8)}) == {}
