@@ -37,6 +37,15 @@ def test_td1_by_hand():
     assert scores.td3 == pytest.approx(0.5)
 
 
+def test_equal_neighbours_and_longer_steps_count_as_preserved():
+    """TD3 by hand: a step of 0 counts as 1, one that vanished as 0, one twice as long as 1."""
+    features, quantized = (torch.tensor(v)[:, None] for v in ([0.0, 0.0, 1.0, 2.0], [0.0, 0.5, 0.5, 2.5]))
+    scores = td_scores(features, quantized)
+    assert scores.td1 == pytest.approx(1 - 3.5 / 7)
+    assert scores.td2 == 1  # 0.5 lies as near to 0 as to 1
+    assert scores.td3 == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("n_bits", range(3, 9))
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10**6))
