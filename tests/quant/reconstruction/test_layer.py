@@ -12,7 +12,7 @@ from qvd.quant.quantization import Quantization
 from qvd.quant.reconstruction import gram
 from qvd.quant.reconstruction.adaround import annealed_beta, regularizer
 from qvd.quant.reconstruction.engine import bias_corrections
-from qvd.quant.reconstruction.gram import LayerGram, adaround_layer, descend, input_rows, output_rows, settle
+from qvd.quant.reconstruction.gram import Errors, LayerGram, adaround_layer, descend, input_rows, output_rows, settle
 from qvd.quant.reconstruction.settings import AdaRoundSettings
 from qvd.quant.reconstruction.trained import TrainedLayer
 from qvd.quant.rules import RangeMethod, SiteBits
@@ -111,7 +111,9 @@ def test_descent_follows_autograd():
     layer, x = nn.Linear(6, 5).requires_grad_(False), torch.randn(64, 6)
     quantization, _ = quantized(layer, x, SiteBits(3, None, "test"), bias_correction=False, transform=False)
     layer.weight[0, 0], layer.weight[1, 1] = 5.0, -5.0  # clipped by more than a level
-    settings = AdaRoundSettings(iterations=10, learning_rate=0.05, warmup=0.5)
+    settings = AdaRoundSettings(
+        iterations=10, learning_rate=0.05, regularization=1.0, warmup=0.5, beta_start=8.0, beta_end=3.0
+    )
     noisy, target = x + 0.1 * torch.randn_like(x), x @ layer.weight.T
     trained = TrainedLayer(layer, quantization)
     sums = LayerGram(trained.target_weight)
@@ -122,9 +124,9 @@ def test_descent_follows_autograd():
     for i in range(settings.iterations):
         up = trained.soften()
         loss = (noisy @ trained.weight.T - target).square().sum(-1).mean()
-        beta = annealed_beta(i, 10, settings.warmup, 20.0, 2.0)
+        beta = annealed_beta(i, 10, 0.5, 8.0, 3.0)
         if beta is not None:
-            loss = loss + settings.regularization * regularizer(up, beta)
+            loss = loss + regularizer(up, beta)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -177,6 +179,10 @@ def test_adaround_beats_nearest_and_uses_quantized_inputs(case):
     assert (learned.weight.scale == quantization.weight.scale).all()
     # One step up or down of the floor, never further.
     assert (learned.weight.codes.int() - quantization.weight.codes.int()).abs().max() == 1
+
+
+def test_equal_errors_are_no_improvement():
+    assert Errors(2.0, 1.0).improved and not Errors(1.0, 1.0).improved
 
 
 def test_the_better_rounding_is_kept():
