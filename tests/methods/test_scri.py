@@ -45,6 +45,19 @@ def test_guarded_never_loses_its_objective(seed, weight, activation, conv):
     assert found.error == pytest.approx(output_error(site, found.transform, coarse=False), rel=1e-5)
 
 
+@pytest.mark.parametrize(("bits", "disparity", "seed", "winner"), [((4, 8), 0.2, 15, 0), ((4, 8), 0.5, 9, 2)])
+def test_identity_and_the_coarsely_best_two_are_judged_exactly(bits, disparity, seed, winner):
+    """Cases where the identity, which came third, or the second of the two turns out the best."""
+    torch.manual_seed(seed)
+    site, _ = site_of(nn.Linear(6, 5), bits, disparity, seed)
+    candidates = candidate_transforms(site.record, ScriMode.guarded, 4)
+    ranked = sorted(candidates, key=lambda transform: output_error(site, transform, coarse=True))
+    errors = [output_error(site, transform, coarse=False) for transform in (IDENTITY, *ranked[:2])]
+    assert errors.index(min(errors)) == winner
+    found = search([site], ScriMode.guarded, 4)
+    assert (found.error, found.identity_error) == pytest.approx((errors[winner], errors[0]), rel=1e-5)
+
+
 def test_scattered_channels_gain():
     site, _ = site_of(nn.Linear(6, 5), disparity=3.0)
     found = search([site], ScriMode.guarded, tau_candidates=8)
@@ -120,3 +133,5 @@ def test_coverage_counts_distinct_levels():
     site.__dict__["inputs"] = torch.tensor([[0.0], [1.0], [1.2], [3.0]]).expand(4, 6)[:, :, None]
     site.__dict__["valid"] = torch.ones(4, 1, 1, dtype=torch.bool)
     assert coverage(site, ChannelTransform(), AffineGrid(2, 1.0, 0.0)) == pytest.approx(3 / 4)
+    site.__dict__["valid"][3] = False  # padding uses no level
+    assert coverage(site, ChannelTransform(), AffineGrid(2, 1.0, 0.0)) == pytest.approx(2 / 4)
