@@ -1,6 +1,7 @@
 """HTDQ: scores on known cases, and selection that never loses to uniform at equal total bits."""
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from qvd.methods.htdq import HtdqForm, TemporalChoice, candidate_grids, report, select_grid, select_grids
 from qvd.methods.tdscore import td_scores
-from qvd.quant.grids import AffineGrid
+from qvd.quant.grids import AffineGrid, MixedGrid
 
 
 def skewed_features(seed, timesteps=12, channels=16):
@@ -70,6 +71,27 @@ def test_each_form_can_be_named(form):
     assert choice.grid.num_levels == (128 if form is HtdqForm.log2 else 64)
 
 
+def test_every_form_searches_its_own_parameter():
+    """First and last candidates of features in [-0.25, 4], four bits."""
+    x = torch.tensor([[-0.25, 0.1], [4.0, 2.0]], dtype=torch.float64)
+    found = {form: candidate_grids(x, 4, form) for form in HtdqForm if form is not HtdqForm.off}
+    mixed, log_tau, power, uniform = (found[HtdqForm[f]] for f in ("mixed", "log_tau", "power", "uniform"))
+    assert [g.edge for g in mixed] == pytest.approx([0.5 + 3.5 * i / 101 for i in range(101)])
+    assert {g.maximum for g in mixed + log_tau + found[HtdqForm.log2]} == {4}
+    # The smallest magnitude lies 1, 1.25, …, 16 octaves below the largest.
+    assert [7 / g.tau for g in log_tau] == pytest.approx([1 + 0.25 * i for i in range(61)])
+    assert [g.power for g in power] == pytest.approx([*(0.1 + 0.02 * i for i in range(45)), 1])
+    assert (power[20].scale, power[20].zero_point) == pytest.approx(((2 + 0.5) / 15, 3))
+    assert [g.scale for g in uniform] == pytest.approx([4.25 / 15 * (1 - 0.01 * i) for i in range(80)], rel=1e-5)
+    assert [g.sign_charged for form in ("log2", "log2_charged") for g in found[HtdqForm[form]]] == [False, True]
+    assert len(found[HtdqForm.auto]) == 80 + 46 + 61 + 101 + 1
+
+
+def test_edges_begin_at_half_of_a_small_maximum():
+    edges = [g.edge for g in candidate_grids(torch.tensor([[0.4], [-0.1]]).double(), 4, HtdqForm.mixed)]
+    assert edges[0] == pytest.approx(0.2) and max(edges) < 0.4
+
+
 def test_auto_leaves_out_what_does_not_fit_in_the_bits():
     assert all(g.num_levels == 16 for g in candidate_grids(skewed_features(2).double(), 4, HtdqForm.auto))
 
@@ -85,5 +107,16 @@ def test_report_and_shared_search():
     assert sites["a"][0] is sites["b"][0]
     notes = sites["a"][1]
     assert notes["td1"] >= notes["td1_uniform"]
-    assert 1 <= notes["distinct_codes"] <= 12
-    assert report(x, AffineGrid(8, 0.01, 100.0))["smallest_level"] == 0
+    uniform = report(x, select_grid(x, 4, HtdqForm.uniform).grid)
+    assert {key.removesuffix("_uniform"): value for key, value in notes.items() if "_uniform" in key} == uniform
+    assert sites["c"][0].n_bits == 8
+
+
+def test_report_by_hand():
+    x = torch.tensor([[0.0, 1.0], [1.0, 5.0], [2.0, 1.0]])
+    notes = report(x, AffineGrid(2, 1.0, 0.0))
+    assert notes["relative_mse"] == pytest.approx((5 - 3) ** 2 / 32)
+    assert notes["skewness"] == pytest.approx(scipy.stats.skew(x.flatten().numpy()))
+    assert notes["distinct_codes"] == (3 + 2) / 2
+    assert notes["smallest_level"] == 0
+    assert report(x, MixedGrid(4, edge=0.5, maximum=4.5))["smallest_level"] == 0.0625
