@@ -10,6 +10,7 @@ import torch
 from baselines.naive import Naive
 from qvd.algorithms.granularity import frame_dims
 from qvd.backends.convert import convert
+from qvd.backends.timestep import CurrentTimestep
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import affine_parameters
@@ -59,6 +60,29 @@ def test_frames_are_found_where_they_are(unet, calibration):
     assert dims[f"{SPATIAL}.to_q"] == dims[f"{SPATIAL}.q"] == 0
     assert dims[f"{TEMPORAL}.to_q"] == 1 and dims[f"{TEMPORAL}.probabilities"] == 2
     assert "time_embedding.linear_1" not in dims
+
+
+def test_frames_that_cannot_be_told_apart_are_not_guessed():
+    """Three frames: neither three channels nor one of two dimensions of that length is taken for them."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frames, self.square, self.channels = (torch.nn.Linear(n, 2) for n in (5, 5, 3))
+
+        def forward(self, x):
+            self.frames(x.reshape(4, 3, 5))
+            self.square(x[:, :9].reshape(3, 3, 5))
+            self.channels(x.reshape(4, 5, 3))
+
+    entries = CalibrationSet.from_tensors({"x": torch.randn(1, 12, 5)})
+    assert frame_dims(Net(), entries, 3) == {"frames": 1}
+
+
+def test_bounds_are_those_of_the_widest_group():
+    """Four bits: [-1.5, 6] and [-8, 7] are within [-8, 7]; with three, [-1.5, 2] and [-1, 6] within [-1.5, 6]."""
+    assert FrameGrid(4, (0.5, 1.0), (3.0, 8.0), 0).bounds == (-8, 7)
+    assert TimestepGrid(3, (0.5, 1.0), (3.0, 1.0), (901.0, 1.0)).bounds == (-1.5, 6)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +186,21 @@ def test_copies_of_a_converted_denoiser_keep_their_own_time(unet, stepped, quant
     assert attention.grid.current is not twin.conv_in.input_quantizer.grid.current
     assert attention.grid.current.timesteps.item() == 900
     assert torch.equal(twin(**entry).sample, before)
+
+
+def test_the_running_calls_timesteps_are_found_by_name_and_by_position():
+    class Net(torch.nn.Module):
+        def forward(self, sample, timestep):
+            return sample
+
+    net = Net()
+    current = CurrentTimestep(net)
+    net.register_forward_pre_hook(current, with_kwargs=True)
+    nearest = []
+    for args, kwargs in (((torch.zeros(2), torch.tensor([40, 930])), {}), ((torch.zeros(1),), {"timestep": 800})):
+        net(*args, **kwargs)
+        nearest.append(current.nearest((900.0, 100.0), torch.device("cpu")).tolist())
+    assert nearest == [[1, 0], [0]]
 
 
 def test_a_layer_called_outside_of_the_denoiser_says_so(unet, quantizations):

@@ -62,6 +62,13 @@ def test_other_grids_pass_gradients_straight_through():
     assert (x.grad == 1).all()
 
 
+def test_only_affine_grids_have_a_step_to_learn():
+    learnable = [
+        StepQuantizer(grid).is_learnable for grid in (AffineGrid(4, 0.5, 5.0), PowerGrid(4, 0.3, 3.0, 0.5), None)
+    ]
+    assert learnable == [True, False, False]
+
+
 def test_split_quantizer_learns_two_scales():
     grid = SplitGrid(4, 3, 1, 0.5, 5.0, 0.1, 2.0)
     quantizer, x = SplitStepQuantizer(grid), torch.randn(6, 8, 2, 2)

@@ -34,6 +34,11 @@ LAYERS = [
     (nn.Conv2d(6, 4, 3, padding="same", dilation=2), (2, 6, 7, 7)),
     (nn.Conv2d(6, 4, 3, padding=1, groups=2, bias=False), (2, 6, 7, 7)),
     (nn.Conv3d(6, 4, (3, 1, 1), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
+    (nn.Conv3d(6, 4, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)), (2, 6, 6, 4, 4)),
+    (nn.Conv3d(6, 4, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)), (2, 6, 6, 4, 4)),
+    (nn.Conv3d(6, 4, (3, 1, 1), stride=(1, 2, 2), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
+    (nn.Conv3d(6, 4, (3, 1, 1), padding=1), (2, 6, 5, 4, 4)),
+    (nn.Conv3d(6, 4, 3), (2, 6, 5, 4, 4)),
     (nn.Conv3d(6, 4, 3, stride=(1, 2, 2), padding=1), (2, 6, 5, 4, 4)),
 ]
 

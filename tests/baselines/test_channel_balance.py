@@ -12,6 +12,7 @@ from baselines.vidit_q import ViDiTQ
 from experiments.config.nodes import build_node
 from qvd.algorithms.balance import channel_scale
 from qvd.backends.convert import convert
+from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import TokenGrid
@@ -64,6 +65,26 @@ def test_half_migration_makes_activations_and_weights_alike(unet, smooth, ranges
     record = ranges[name]
     activation = torch.maximum(record.channel_max.abs(), record.channel_min.abs()) / scale
     torch.testing.assert_close(activation, layer.weight.abs().amax(0) * scale)
+
+
+def test_migration_strength_weighs_activations_against_weights():
+    """s = max|X|^α / max|W|^(1 - α), W of all readers, at α = 3/4: 16^¾/16^¼, 81^¾/16^¼ and 1/256^¼."""
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[16.0, 0.0, 1.0], [-3.0, -81.0, 0.5]]))
+    readers = [torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)]
+    readers[0].weight.data = torch.tensor([[16.0, 2.0, 3.0]])
+    readers[1].weight.data = torch.tensor([[1.0, -16.0, 256.0]])
+    scale = channel_scale(observer.result(), readers, 0.75)
+    torch.testing.assert_close(scale, torch.tensor([4.0, 13.5, 0.25]))
+
+
+@pytest.mark.parametrize("method", [SmoothQuant, ViDiTQ])
+def test_the_alpha_option_is_the_scales(method, unet, ranges, calibration, adapter):
+    name = f"{BLOCK}.attn2.to_q"
+    scale = quantize(method(alpha=0.9, only=[name]), unet, ranges, calibration, adapter).layers[name].scale
+    record = ranges[name]
+    activation = torch.maximum(record.channel_max.abs(), record.channel_min.abs())
+    torch.testing.assert_close(scale, activation**0.9 / unet.get_submodule(name).weight.abs().amax(0) ** 0.1)
 
 
 def test_channels_without_data_are_left_alone(ranges):

@@ -1,5 +1,6 @@
 """PTQ4DM: symmetric everywhere, 100 thresholds, their running average, and its two timestep distributions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from baselines.options import Variant
 from baselines.ptq4dm import PTQ4DM, ThresholdAverage
 from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
+from qvd.graph.anatomy import BoundaryLayers
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import fake_quantize
+from qvd.numerics.grids import AffineGrid
 from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
+from qvd.options.rules import RangeMethod
+from qvd.spec.rules import SiteBits
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "ptq4dm.yaml"
 
@@ -38,6 +43,13 @@ def test_first_and_last_layer_keep_eight_bits(unet, ranges, calibration, adapter
     bits = {name: (layer.weight.n_bits, layer.grid.n_bits) for name, layer in layers.items()}
     assert bits.pop("conv_in") == bits.pop("conv_out") == (8, 8)
     assert set(bits.values()) == {(4, 6)}
+
+
+@pytest.mark.parametrize(("bits", "expected"), [("w4a6", (8, 8)), ("w8a16", (8, 16)), ("w2a12", (8, 12))])
+def test_first_and_last_layer_never_lose_bits(bits, expected):
+    boundary = BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=["embedder"])
+    exceptions = PTQ4DM().exceptions(boundary, Bits.parse(bits))
+    assert exceptions == {"conv_in": SiteBits(*expected, "first layer"), "conv_out": SiteBits(*expected, "last layer")}
 
 
 @torch.no_grad()
@@ -71,6 +83,20 @@ def test_thresholds_are_averaged_with_the_stated_momentum():
         alone.append(single.grid.scale)
         average.update(x)
     assert average.grid.scale == pytest.approx(0.9 * alone[0] + 0.1 * alone[1])
+
+
+def test_thresholds_of_signed_and_unsigned_batches_are_averaged_as_values():
+    """Four bits reach up to 7 steps where a batch is signed and to 15 where it is not; the grid is signed then."""
+    average = ThresholdAverage(4, 0.75, replace(PTQ4DM().settings, activation_range=RangeMethod.minmax))
+    average.update(torch.tensor([-3.5, 0.0, 3.0]))
+    average.update(torch.tensor([0.0, 7.5]))
+    assert average.grid == AffineGrid(4, pytest.approx((0.75 * 3.5 + 0.25 * 7.5) / 7), 8.0)
+
+
+def test_what_is_never_negative_gets_an_unsigned_grid():
+    average = ThresholdAverage(4, 0.75, replace(PTQ4DM().settings, activation_range=RangeMethod.minmax))
+    average.update(torch.tensor([0.0, 1.0, 7.5]))
+    assert average.grid == AffineGrid(4, 0.5, 0.0)
 
 
 def test_an_unreached_site_is_an_error():

@@ -93,7 +93,7 @@ def test_running_statistics_replace_the_search(quantize):
 
 
 def test_the_watched_model_has_the_corrected_bias_up_to_the_borders():
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2, padding=2, dilation=2))
     weight = quantize_weight(net[0].weight, 4, RangeMethod.minmax)
     corrected = LayerQuantization("0", "conv2d", "all", weight, bias=torch.randn(4), border=torch.randn(4, 1, 3, 3))
     quantization, x = Quantization({"0": corrected}, {}), torch.randn(2, 3, 9, 9)

@@ -33,11 +33,24 @@ def test_bins_are_those_of_histc():
     assert moved <= 2  # a value on an edge may fall on either side
 
 
+def test_what_lies_below_the_range_is_not_counted():
+    """As SCRI marks the padding of its rows."""
+    assert bin_counts(torch.tensor([-torch.inf, 0.0, 0.4, -torch.inf, 1.0]), 2, 0.0, 1.0).tolist() == [2, 1]
+
+
+def test_means_are_summed_in_double_precision():
+    """2^24 + 3 has no single precision."""
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[2.0**24], [1.0], [1.0], [1.0]]))
+    assert observer.result().channel_mean.item() == (2**24 + 3) / 4
+
+
 def test_rebinning_keeps_the_total_and_a_point_stays_a_point():
     counts = np.random.default_rng(0).random(64)
     assert rebin(counts, (0.0, 1.0), (-2.0, 5.0)).sum() == pytest.approx(counts.sum())
     point = rebin(np.array([5.0, 0, 0, 0]), (1.0, 1.0), (0.0, 2.0))
     assert point.tolist() == [0, 0, 5, 0]
+    assert rebin(np.array([5.0, 0, 0, 0]), (2.0, 2.0), (0.0, 2.0)).tolist() == [0, 0, 0, 5]
 
 
 def test_constant_activation_is_counted():

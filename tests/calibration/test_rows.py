@@ -13,7 +13,7 @@ from qvd.calibration.rows import capture_rows, input_rows
         (nn.Linear(4, 3, bias=False), (2, 5, 4)),
         (nn.Conv2d(4, 3, 3, padding=1, stride=2, bias=False), (2, 4, 6, 6)),
         (nn.Conv2d(4, 3, 3, padding="same", bias=False), (2, 4, 5, 5)),
-        (nn.Conv3d(4, 3, (3, 1, 1), padding=(1, 0, 0), dilation=(1, 1, 1), bias=False), (2, 4, 5, 3, 3)),
+        (nn.Conv3d(4, 3, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1), bias=False), (2, 4, 5, 3, 3)),
     ],
     ids=str,
 )

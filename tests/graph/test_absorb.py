@@ -29,6 +29,12 @@ def test_any_other_reader_prevents_it():
     assert absorbed(lambda m, y: m.a(y * 2)) == {}
     assert absorbed(lambda m, y: m.a(torch.nn.functional.silu(y))) == {}
     assert absorbed(lambda m, y: m.a(y.chunk(2, dim=1)[0])) == {}
+    assert absorbed(lambda m, y: m.a(y) + y.chunk(2, dim=1)[0].sum()) == {}
+    assert absorbed(lambda m, y: m.a(y) + torch.sum(input=y)) == {}
+
+
+def test_a_layer_may_be_given_its_input_by_name():
+    assert absorbed(lambda m, y: m.a(input=y)) == {"norm": ["a"]}
 
 
 def test_channels_must_be_the_norms():
@@ -36,9 +42,15 @@ def test_channels_must_be_the_norms():
     assert absorbing_norms(model, {"input": torch.randn(2, 4, 8)}) == {}
 
 
+def test_a_grouped_convolution_reads_all_channels():
+    model = nn.Sequential(nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1, groups=2))
+    assert absorbing_norms(model, {"input": torch.randn(1, 8, 3, 3)}) == {"0": ["1"]}
+
+
 def test_norm_without_affine_cannot():
-    model = nn.Sequential(nn.LayerNorm(8, elementwise_affine=False), nn.Linear(8, 2))
-    assert absorbing_norms(model, {"input": torch.randn(2, 8)}) == {}
+    for half in ({"elementwise_affine": False}, {"bias": False}):
+        model = nn.Sequential(nn.LayerNorm(8, **half), nn.Linear(8, 2))
+        assert absorbing_norms(model, {"input": torch.randn(2, 8)}) == {}
 
 
 def test_unet3d_absorbs_before_attention_feed_forward_and_proj_in(unet, calibration):

@@ -1,5 +1,7 @@
 """Bit operations against sums done by hand."""
 
+import copy
+
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
@@ -81,6 +83,8 @@ def quantized(net, weight_bits, layer_bits, operand_bits):
 def test_floating_point_has_the_width_of_its_dtype(net):
     macs = sum(MACS.values()) + 2 * ATTENTION_MATMUL
     assert bit_operations(net, Quantization({}, {}), ENTRY) == {"macs": macs, "bops": macs * 32 * 32}
+    half = {name: tensor.bfloat16() for name, tensor in ENTRY.items()}
+    assert bit_operations(copy.deepcopy(net).bfloat16(), Quantization({}, {}), half)["bops"] == macs * 16 * 16
 
 
 def test_everything_at_eight_bits_costs_a_sixteenth(net):

@@ -5,6 +5,7 @@ import torch
 
 from baselines.naive import Naive
 from qvd.backends.convert import convert
+from qvd.graph.anatomy import BoundaryLayers
 from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
 from qvd.methods.qvd import QVD
@@ -14,6 +15,7 @@ from qvd.options.htdq import HtdqForm
 from qvd.options.rules import LayerRule
 from qvd.options.scri import ScriMode
 from qvd.spec.quantization import LayerQuantization, Quantization
+from qvd.spec.rules import SiteBits
 
 SMALL = {"tau_candidates": 2, "capture_rows": 64, "capture_entries": 2}
 
@@ -77,6 +79,13 @@ def test_boundary_weights_keep_eight_bits(unet, ranges, calibration, adapter):
     assert bits["conv_in"] == bits["conv_out"] == 8
     assert set(bits.values()) == {4, 8}
     assert quantization.summary == {}
+
+
+@pytest.mark.parametrize(("bits", "expected"), [("w4a6", (8, 8)), ("w8a16", (8, 16)), ("w2a12", (8, 12))])
+def test_first_and_last_layer_never_lose_bits(bits, expected):
+    boundary = BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=["embedder"])
+    exceptions = QVD().exceptions(boundary, Bits.parse(bits))
+    assert exceptions == {"conv_in": SiteBits(*expected, "first layer"), "conv_out": SiteBits(*expected, "last layer")}
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metrics import fidelity, temporal
-from metrics.fidelity import CAP_DB, psnr, sqnr, ssim
+from metrics.fidelity import CAP_DB, psnr, sqnr, ssim, step_sqnr
 from metrics.intervals import bootstrap_mean_interval
 from metrics.temporal import flicker, neighbour_similarity
 
@@ -34,6 +34,28 @@ def test_many_videos_score_as_in_one_batch(monkeypatch):
         monkeypatch.setattr(module, "BATCH", 2)
     parts = psnr(videos, reference), ssim(videos, reference), flicker(videos)
     assert all(torch.equal(a, b) and a.shape == (5,) for a, b in zip(whole, parts, strict=True))
+
+
+def test_pixels_of_another_range_score_alike(videos):
+    reference, changed = (batch[:2].float() for batch in videos)
+    for metric in (psnr, ssim):
+        torch.testing.assert_close(metric(changed / 255, reference / 255, data_range=1.0), metric(changed, reference))
+
+
+def test_ssim_is_the_mean_over_frames(videos):
+    reference = videos[0][:2]
+    changed = reference.clone()
+    changed[:, 1] = 255 - changed[:, 1]
+    frames = torch.stack([ssim(changed[:, [t]], reference[:, [t]]) for t in range(4)])
+    torch.testing.assert_close(ssim(changed, reference), frames.mean(0))
+    assert (frames[1] < 0).all() and (frames[[0, 2, 3]] > 0.99).all()
+
+
+def test_step_sqnr_averages_the_videos_of_each_step():
+    """Errors of a tenth, a hundredth and a thousandth are 20, 40 and 60 dB."""
+    reference = torch.full((2, 3, 5), 2.0)
+    predictions = reference * (1 + torch.tensor([[0.1, 0.01, 0.001], [0.1, 0.1, 0.1]])[..., None])
+    assert step_sqnr(predictions, reference).tolist() == pytest.approx([40, 20], abs=1e-2)
 
 
 def test_sqnr():
@@ -65,5 +87,8 @@ def test_mean_interval_agrees_with_the_normal_one():
     low, high = bootstrap_mean_interval(scores)
     half = 1.96 * float(scores.std()) / 20
     assert (low, high) == pytest.approx((float(scores.mean()) - half, float(scores.mean()) + half), abs=0.01)
+    low, high = bootstrap_mean_interval(scores, level=0.5)
+    assert high - low == pytest.approx(2 * half * 0.6745 / 1.96, rel=0.1)
+    assert bootstrap_mean_interval(scores, seed=1) != bootstrap_mean_interval(scores, seed=2)
     with pytest.raises(ValueError, match="at least 2 videos"):
         bootstrap_mean_interval(scores[:1])

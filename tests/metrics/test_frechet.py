@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,21 @@ def test_infinity_uses_no_parts_smaller_than_the_dimension():
     assert np.mean([fit.value for fit in fits]) == pytest.approx(4, abs=1)
 
 
+def test_the_infinity_fit_is_the_line_through_its_distances():
+    a, b = gaussian(90, 6, 0), gaussian(120, 6, 1, shift=0.5)
+    fit = frechet_infinity(a, b, max_splits=3, repeats=2)
+    assert fit.sizes == (90, 45, 30)
+    assert fit.distances[0] == pytest.approx(frechet_distance(a, b))
+    line = scipy.stats.linregress([1 / n for n in fit.sizes], fit.distances)
+    assert (fit.value, fit.slope, fit.r_squared) == pytest.approx((line.intercept, line.slope, line.rvalue**2))
+
+
+def test_seeds_and_repeats_choose_the_parts():
+    a, b = gaussian(40, 6, 0), gaussian(40, 6, 1)
+    values = {frechet_infinity(a, b, repeats=r, seed=s).value for r in (1, 8) for s in (0, 1)}
+    assert len(values) == 4
+
+
 def test_bootstrap_replicates_are_exact():
     for n in (25, 90):
         x, y = gaussian(n, 32, 0), gaussian(70, 32, 1, shift=0.2)
@@ -139,6 +155,17 @@ def test_bootstrap_replicates_are_exact():
             for c in counts
         ]
         assert bootstrap_distances(x, y, replicates=5, seed=3).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_bootstrap_interval_is_the_basic_one(level):
+    """Deviations of the replicates from their own mean, turned around."""
+    x, y = gaussian(40, 4, 0), gaussian(60, 4, 1, shift=0.3)
+    deviations = bootstrap_distances(x, y, 100, seed=2).numpy()
+    low, high = np.quantile(deviations - deviations.mean(), [(1 - level) / 2, (1 + level) / 2])
+    distance = frechet_distance(x, y)
+    interval = bootstrap_interval(x, y, level=level, replicates=100, seed=2)
+    assert interval == pytest.approx((distance - high, distance - low))
 
 
 def test_bootstrap_interval_covers_the_expectation():

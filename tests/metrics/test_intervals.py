@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from metrics.frechet import frechet_distance, frechet_infinity
-from metrics.intervals import _weighted_distance, infinity_interval, paired_bootstrap_interval
+from metrics.intervals import _weighted_distance, infinity_interval, paired_bootstrap_interval, resampling_counts
 
 
 @pytest.fixture
@@ -28,6 +29,20 @@ def test_the_paired_interval_is_positive_narrow_and_around_the_distance(pair):
     low, high = paired_bootstrap_interval(*pair, replicates=200)
     distance = frechet_distance(*pair)
     assert 0 < low < distance < high < 3 * distance
+
+
+@pytest.mark.parametrize("interval", [paired_bootstrap_interval, infinity_interval])
+def test_lower_levels_lie_inside_and_every_seed_draws_anew(interval, pair):
+    few = [side[:24, :3] for side in pair]
+    (low, high), (inner_low, inner_high) = (interval(*few, level=level, replicates=15) for level in (0.95, 0.5))
+    assert low < inner_low < inner_high < high
+    assert interval(*few, replicates=5, seed=1) != interval(*few, replicates=5, seed=2)
+
+
+def test_the_paired_interval_is_relative_to_the_replicates_mean(pair):
+    distances = [_weighted_distance(*pair, weights).item() for weights in resampling_counts(120, replicates=50, seed=3)]
+    expected = frechet_distance(*pair) * np.quantile(distances, [0.1, 0.9]) / np.mean(distances)
+    assert paired_bootstrap_interval(*pair, level=0.8, replicates=50, seed=3) == pytest.approx(tuple(expected))
 
 
 def test_pairs_must_match(pair):

@@ -58,6 +58,12 @@ def test_hard_weight_agrees_with_golden(case):
     assert (difference > 1e-3).float().mean() < 1e-3, "at most a tie may fall to the other side"
 
 
+def test_hard_rounding_by_hand():
+    """Three bits, Δ = 2, z = 3: up where α ≥ 0, and never out of 0 … 7."""
+    weight, alpha = torch.tensor([2.4, 2.4, 2.4, -1.0, 8.4, 99.0, -99.0]), torch.tensor([0.0, -0.1, 3.0, 0.1, 1, 1, -1])
+    assert hard_codes(weight, torch.tensor(2.0), torch.tensor(3.0), 3, alpha).tolist() == [5, 4, 5, 3, 7, 7, 0]
+
+
 def test_learning_starts_at_the_weight_itself(case):
     weight, scale, zero_point, _ = case
     up = rounding_up(initial_alpha(weight, scale))

@@ -73,6 +73,10 @@ def test_positive_range_includes_zero():
     assert (scale, zero_point) == (17 / 15, 0)
 
 
+def test_a_span_too_small_to_be_divided_counts_as_empty():
+    assert affine_parameters(torch.tensor(0.0), torch.tensor(1e-44), 8) == (1, 0)
+
+
 @pytest.mark.parametrize("method", RangeMethod)
 def test_all_zero_weight_has_a_usable_scale(method):
     quantized = quantize_weight(torch.zeros(4, 3, 3, 1, 1), 8, method)

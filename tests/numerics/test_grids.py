@@ -54,6 +54,27 @@ def test_log2_rounds_as_the_port():
     assert grid(x).tolist() == [1, 1, 0.5, 0.5, 0.25, -0.25, 2**-7]
 
 
+def test_log_tau_rounds_exponents():
+    grid = LogTauGrid(4, maximum=1.0, tau=1.0)
+    x = torch.tensor([1.0, 0.72, 0.7, 0.36, 0.35, -0.2, 3.0, -0.001, 0.0])
+    assert grid(x).tolist() == [1, 1, 0.5, 0.5, 0.25, -0.25, 1, -(2**-7), 2**-7]
+    assert LogTauGrid(4, maximum=8.0, tau=2.0)(torch.tensor([4.0])) == 4
+
+
+def test_mixed_grid_by_hand():
+    """Four bits, edge 0.5: ±(0.5, 0.25, 0.125, 0.0625) and 1, 1.5, …, 4.5."""
+    grid = MixedGrid(4, edge=0.5, maximum=4.5)
+    x = torch.tensor([0.74, 0.76, 4.2, 9.0, 0.38, 0.37, 0.01, 0.0, -0.2, -0.1, -3.0])
+    assert grid(x).tolist() == [0.5, 1, 4, 4.5, 0.5, 0.25, 0.0625, 0.0625, -0.25, -0.125, -0.5]
+
+
+def test_power_grid_by_hand():
+    """√|x| with the sign of x in steps of a half, from -1.5 to 6."""
+    grid = PowerGrid(4, scale=0.5, zero_point=3.0, power=0.5)
+    x = torch.tensor([0.0, 0.3, 0.9, 1.5, 2.3, 100.0, -0.3, -1.5, -2.0, -9.0])
+    assert grid(x).tolist() == [0, 0.25, 1, 1, 2.25, 36, -0.25, -1, -2.25, -2.25]
+
+
 def test_power_one_is_the_affine_grid():
     x = torch.randn(500)
     affine, power = AffineGrid(6, 0.1, 30.0), PowerGrid(6, 0.1, 30.0, power=1.0)

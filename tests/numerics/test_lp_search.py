@@ -43,6 +43,14 @@ def test_search_is_the_definition_spelled_out():
         torch.testing.assert_close(found, (row.max() - row.min()) * best / 15)
 
 
+def test_norms_below_one_are_searched_in_full(monkeypatch):
+    """They know no triangle inequality, on which the histogram's bound rests."""
+    weight = torch.randint(-3, 4, (6, 5000), generator=torch.Generator().manual_seed(0)).float()
+    pruned = channel_parameters(weight, 4, RangeMethod.lp, p_norm=0.3)
+    monkeypatch.setattr(lp_search, "MIN_BINNED", 10**9)
+    assert torch.equal(pruned[0], channel_parameters(weight, 4, RangeMethod.lp, p_norm=0.3)[0])
+
+
 def test_bounds_spare_most_of_the_work():
     x = torch.randn(4, 8000, generator=torch.Generator().manual_seed(0))
     factors = shrink_factors()

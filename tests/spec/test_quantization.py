@@ -37,6 +37,13 @@ def test_packing_round_trip(n_bits, shape, seed):
     assert packed.numel() == (codes.numel() if n_bits > 4 else -(-codes.numel() // 2))
 
 
+def test_two_codes_share_a_byte_the_first_in_its_low_half():
+    """The form on disk: a file written today must be read tomorrow."""
+    assert pack(torch.tensor([1, 2, 15], dtype=torch.uint8), 4).tolist() == [0x21, 0x0F]
+    assert unpack(torch.tensor([0x21, 0x0F], dtype=torch.uint8), 4, [3]).tolist() == [1, 2, 15]
+    assert pack(torch.tensor([1, 31], dtype=torch.uint8), 5).tolist() == [1, 31]
+
+
 @pytest.fixture(scope="module")
 def quantization(unet, ranges, calibration, adapter):
     return naive(unet, ranges, calibration, adapter, "w4a8")

@@ -7,7 +7,15 @@ from torch import nn
 from qvd.algorithms.layerwise import LayerSettings, quantize_layer
 from qvd.algorithms.reconstruction import gram
 from qvd.algorithms.reconstruction.engine import bias_corrections
-from qvd.algorithms.reconstruction.gram import LayerGram, adaround_layer, descend, input_rows, output_rows, settle
+from qvd.algorithms.reconstruction.gram import (
+    Errors,
+    LayerGram,
+    adaround_layer,
+    descend,
+    input_rows,
+    output_rows,
+    settle,
+)
 from qvd.backends.simulated import execution
 from qvd.backends.trainable import TrainedLayer
 from qvd.calibration.observers import HistogramObserver
@@ -25,6 +33,10 @@ CASES = {
     "conv2d": (lambda: nn.Conv2d(6, 5, 3, stride=2, padding=1), (4, 6, 7, 7)),
     "unpadded": (lambda: nn.Conv2d(6, 5, 1), (4, 6, 5, 5)),
     "temporal": (lambda: nn.Conv3d(6, 5, (3, 1, 1), padding=(1, 0, 0)), (2, 6, 5, 3, 3)),
+    "strided and dilated": (
+        lambda: nn.Conv3d(6, 5, (3, 1, 1), stride=(2, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)),
+        (2, 6, 7, 3, 3),
+    ),
     "conv3d": (lambda: nn.Conv3d(6, 5, 3, padding=1), (2, 6, 4, 3, 3)),
 }
 
@@ -42,7 +54,7 @@ def case(request):
 BITS = SiteBits(3, 6, "test")
 
 
-def quantized(layer, x, bits=BITS, bias_correction=True, transform=True):
+def quantized(layer, x, bits=BITS, bias_correction=True, transform=True, weight=None):
     observer = HistogramObserver(channel_dim(layer))
     observer.update(x)
     record = observer.result()
@@ -50,7 +62,7 @@ def quantized(layer, x, bits=BITS, bias_correction=True, transform=True):
     how = ChannelTransform(shift, torch.linspace(1, 3, 6)) if transform else ChannelTransform()
     settings = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction)
     grid = None if bits.activation is None else AffineGrid(6, 0.1, 31.0)
-    quantization = quantize_layer("x", layer, bits, record, settings, how, grid)
+    quantization = quantize_layer("x", layer, bits, record, settings, how, grid, weight=weight)
     correction = (
         bias_corrections(Quantization({"x": quantization}, {}), {"x": record})["x"] if bias_correction else None
     )
@@ -78,6 +90,18 @@ def test_what_was_learned_is_what_runs(case, bias_correction):
     torch.testing.assert_close(trained(x), execution(layer, result)(x), rtol=1e-4, atol=1e-4)
 
 
+def test_learned_codes_get_the_bias_correction_that_they_would_have_had_from_the_start(case):
+    layer, x = case
+    quantization, correction = quantized(layer, x)
+    trained = TrainedLayer(layer, quantization, correction)
+    trained.harden(torch.randn_like(layer.weight))
+    learned = trained.result()
+    afresh, _ = quantized(layer, x, weight=learned.weight)
+    for got, expected in ((learned.bias, afresh.bias), (learned.border, afresh.border)):
+        if expected is not None:
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_gram_error_is_the_error_of_the_outputs(case):
     layer, x = case
     quantization, correction = quantized(layer, x)
@@ -97,7 +121,9 @@ def test_descent_follows_autograd():
     layer, x = nn.Linear(6, 5).requires_grad_(False), torch.randn(64, 6)
     quantization, _ = quantized(layer, x, SiteBits(3, None, "test"), bias_correction=False, transform=False)
     layer.weight[0, 0], layer.weight[1, 1] = 5.0, -5.0  # clipped by more than a level
-    settings = AdaRoundSettings(iterations=10, learning_rate=0.05, warmup=0.5)
+    settings = AdaRoundSettings(
+        iterations=10, learning_rate=0.05, regularization=1.0, warmup=0.5, beta_start=8.0, beta_end=3.0
+    )
     noisy, target = x + 0.1 * torch.randn_like(x), x @ layer.weight.T
     trained = TrainedLayer(layer, quantization)
     sums = LayerGram(trained.target_weight)
@@ -108,9 +134,9 @@ def test_descent_follows_autograd():
     for i in range(settings.iterations):
         up = trained.soften()
         loss = (noisy @ trained.weight.T - target).square().sum(-1).mean()
-        beta = annealed_beta(i, 10, settings.warmup, 20.0, 2.0)
+        beta = annealed_beta(i, 10, 0.5, 8.0, 3.0)
         if beta is not None:
-            loss = loss + settings.regularization * regularizer(up, beta)
+            loss = loss + regularizer(up, beta)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,6 +189,10 @@ def test_adaround_beats_nearest_and_uses_quantized_inputs(case):
     assert (learned.weight.scale == quantization.weight.scale).all()
     # One step up or down of the floor, never further.
     assert (learned.weight.codes.int() - quantization.weight.codes.int()).abs().max() == 1
+
+
+def test_equal_errors_are_no_improvement():
+    assert Errors(2.0, 1.0).improved and not Errors(1.0, 1.0).improved
 
 
 def test_the_better_rounding_is_kept():

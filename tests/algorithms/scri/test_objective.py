@@ -1,20 +1,35 @@
 """Groups that share a transform, and their joint objective: the attention's own output error."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
+from torch import nn
 
 from qvd.algorithms.layerwise import LayerSettings
 from qvd.algorithms.scri.groups import transform_groups
-from qvd.algorithms.scri.objective import group_error, scri_sites
+from qvd.algorithms.scri.objective import (
+    SAMPLE_BINS,
+    AttentionShape,
+    ScriSite,
+    group_error,
+    input_grid,
+    output_error,
+    scri_sites,
+)
 from qvd.algorithms.scri.search import integrate
 from qvd.backends.convert import convert
+from qvd.backends.simulated import execution
+from qvd.calibration.observers import HistogramObserver
 from qvd.calibration.rows import capture_rows
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.sites import weighted_layers
-from qvd.numerics.channels import IDENTITY
+from qvd.numerics.channels import IDENTITY, ChannelTransform
+from qvd.numerics.range_search import histogram_parameters
 from qvd.options.rules import RangeMethod
 from qvd.options.scri import ScriMode
-from qvd.spec.quantization import Quantization
+from qvd.spec.quantization import Quantization, quantize_weight
 from qvd.spec.rules import SiteBits
 
 SETTINGS = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction=True)
@@ -71,3 +86,85 @@ def test_joint_objective_is_the_attentions_output_error(unet, calibration, range
         outputs.append((q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1) @ v)
     expected = (outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()
     assert group_error(sites, IDENTITY, coarse=False) == pytest.approx(expected.item(), rel=1e-3)
+
+
+def site(layer, rows, settings=SETTINGS, name="layer", bits=(4, 4), attention=None):
+    """A layer whose inputs were the valid entries of `rows` (n, in_channels, taps), NaN on the padding."""
+    observer = HistogramObserver(-1)
+    observer.update(rows.movedim(1, -1)[~rows[:, 0].isnan()])
+    return ScriSite(name, layer, SiteBits(*bits, "test"), observer.result(), rows, settings, attention)
+
+
+def skewed_rows(taps, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(300, 3, taps, generator=generator).pow(3) + torch.tensor([[6.0], [0.0], [-2.0]])
+    return rows.masked_fill(torch.rand(300, 1, taps, generator=generator) < 0.4, torch.nan) if taps > 1 else rows
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("changed", [{}, {"p_norm": 8.0}, {"activation_range": RangeMethod.minmax}], ids=str)
+def test_grid_of_a_transformed_input_is_searched_on_its_data_alone(changed, coarse):
+    """Without the padding, over the channels' exact extremes, with the method's own range and norm."""
+    settings = replace(SETTINGS, **changed)
+    conv = site(nn.Conv2d(3, 4, 3, padding=1), skewed_rows(9), settings)
+    transform = ChannelTransform(torch.tensor([6.0, 0.0, -2.0]), torch.tensor([1.0, 4.0, 2.0]))
+    values = transform(conv.rows, 1)[conv.valid.expand_as(conv.rows)]
+    low, high = values.min().item(), values.max().item()
+    counts = torch.histc(values, SAMPLE_BINS, low, high).double()
+    options = {"p_norm": settings.p_norm, "num_candidates": 16 if coarse else 80}
+    expected = histogram_parameters(counts, low, high, 4, settings.activation_range, **options)
+    grid = input_grid(conv, transform, coarse)
+    assert (grid.scale, grid.zero_point) == pytest.approx(expected, rel=1e-5)
+    assert grid.n_bits == 4
+
+
+def test_layers_without_an_attention_add_their_errors():
+    sites = [site(nn.Linear(3, 4), skewed_rows(1, seed), name=str(seed)) for seed in range(2)]
+    assert group_error(sites, IDENTITY, False) == sum(output_error(s, IDENTITY, False) for s in sites)
+
+
+def test_every_scale_has_a_weight_of_its_own():
+    linear = site(nn.Linear(3, 4), skewed_rows(1))
+    scale = torch.tensor([1.0, 5.0, 0.2])
+    plain, folded = linear.final_weight(None), linear.final_weight(scale)
+    expected = quantize_weight(linear.layer.weight * scale, 4, RangeMethod.lp)
+    assert torch.equal(folded.codes, expected.codes) and torch.equal(folded.scale, expected.scale)
+    assert torch.equal(plain.codes, quantize_weight(linear.layer.weight, 4, RangeMethod.lp).codes)
+    assert linear.final_weight(scale) is folded
+
+
+@torch.no_grad()
+def test_joint_objective_counts_the_projections_biases():
+    """Against softmax attention on what the three quantized layers give, biases included."""
+    rows = skewed_rows(1)
+    sites = [
+        site(nn.Linear(3, 4), rows, name=f"attn.to_{x}", attention=AttentionShape(heads=2, length=10)) for x in "qkv"
+    ]
+    layers = integrate(sites, None, ScriMode.off, 1)
+    outputs = []
+    for modules in ([s.layer for s in sites], [execution(s.layer, layers[s.name]) for s in sites]):
+        q, k, v = (module(rows[..., 0]).view(30, 10, 2, 2).transpose(1, 2) for module in modules)
+        outputs.append((q @ k.transpose(2, 3) / 2**0.5).softmax(-1) @ v)
+    expected = (outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()
+    assert group_error(sites, IDENTITY, coarse=False) == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "grouped"), [({}, True), ({"qk_norm": "layer_norm"}, False), ({"cross_attention_dim": 16}, False)]
+)
+def test_projections_group_where_they_alone_make_the_output(options, grouped):
+    model = nn.ModuleDict({"attn": Attention(16, heads=2, dim_head=8, **options)})
+    names = [f"attn.to_{x}" for x in "qkv"]
+    members = [group.members for group in transform_groups(model, names, {})]
+    assert members == ([names] if grouped else [[name] for name in names])
+
+
+def test_part_of_an_attention_shares_a_transform_without_its_objective():
+    model = nn.ModuleDict({"attn": Attention(16, heads=2, dim_head=8)})
+    (group,) = transform_groups(
+        model, [f"attn.to_{x}" for x in "qkv"], {"norm": ["attn.to_q", "attn.to_k", "attn.to_v"]}
+    )
+    assert (group.norm, group.heads) == ("norm", 2)
+    names = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"]
+    (group,) = transform_groups(model, names, {"norm": names})
+    assert (group.members, group.heads) == (names, None)

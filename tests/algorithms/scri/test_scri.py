@@ -48,6 +48,19 @@ def test_guarded_never_loses_its_objective(seed, weight, activation, conv):
     assert found.error == pytest.approx(output_error(site, found.transform, coarse=False), rel=1e-5)
 
 
+@pytest.mark.parametrize(("bits", "disparity", "seed", "winner"), [((4, 8), 0.2, 15, 0), ((4, 8), 0.5, 9, 2)])
+def test_identity_and_the_coarsely_best_two_are_judged_exactly(bits, disparity, seed, winner):
+    """Cases where the identity, which came third, or the second of the two turns out the best."""
+    torch.manual_seed(seed)
+    site, _ = site_of(nn.Linear(6, 5), bits, disparity, seed)
+    candidates = candidate_transforms(site.record, ScriMode.guarded, 4)
+    ranked = sorted(candidates, key=lambda transform: output_error(site, transform, coarse=True))
+    errors = [output_error(site, transform, coarse=False) for transform in (IDENTITY, *ranked[:2])]
+    assert errors.index(min(errors)) == winner
+    found = search([site], ScriMode.guarded, 4)
+    assert (found.error, found.identity_error) == pytest.approx((errors[winner], errors[0]), rel=1e-5)
+
+
 def test_scattered_channels_gain():
     site, _ = site_of(nn.Linear(6, 5), disparity=3.0)
     found = search([site], ScriMode.guarded, tau_candidates=8)
@@ -90,6 +103,25 @@ def test_modes_offer_what_they_say():
     assert kinds[ScriMode.guarded] == both | kinds[ScriMode.scale]
 
 
+def test_tau_goes_from_the_largest_extent_to_the_mean_one():
+    """Channels that reach as far as 8, 2, 1 and 1: τ = 7, 6, 5, 4, 3, and no channel is ever stretched."""
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[8.0, -2.0, 1.0, 0.5], [-1.0, 0.0, 0.0, -1.0]]))
+    unscaled, *scaled = candidate_transforms(observer.result(), ScriMode.scale, 5)
+    assert unscaled.is_identity
+    expected = torch.tensor([[8 / 7, 1, 1, 1], [8 / 6, 1, 1, 1], [8 / 5, 1, 1, 1], [2, 1, 1, 1], [8 / 3, 1, 1, 1]])
+    torch.testing.assert_close(torch.stack([transform.scale for transform in scaled]), expected)
+
+
+def test_shift_is_the_centre_of_each_channel():
+    observer = HistogramObserver(-1)
+    observer.update(torch.tensor([[5.0, -2.0], [1.0, 6.0]]))
+    shifted, *scaled = candidate_transforms(observer.result(), ScriMode.paper, 1)
+    assert shifted.shift.tolist() == [3, 2]
+    # What is left reaches as far as 2 and 4, 3 in the mean.
+    torch.testing.assert_close(scaled[0].scale, torch.tensor([1, 4 / 3]))
+
+
 def test_group_shares_one_transform_and_off_is_identity():
     sites = [site_of(nn.Linear(6, 5), name=name)[0] for name in "qk"]
     layers = integrate(sites, "norm", ScriMode.paper, 3)
@@ -104,3 +136,5 @@ def test_coverage_counts_distinct_levels():
     site.__dict__["inputs"] = torch.tensor([[0.0], [1.0], [1.2], [3.0]]).expand(4, 6)[:, :, None]
     site.__dict__["valid"] = torch.ones(4, 1, 1, dtype=torch.bool)
     assert coverage(site, ChannelTransform(), AffineGrid(2, 1.0, 0.0)) == pytest.approx(3 / 4)
+    site.__dict__["valid"][3] = False  # padding uses no level
+    assert coverage(site, ChannelTransform(), AffineGrid(2, 1.0, 0.0)) == pytest.approx(2 / 4)

@@ -1,0 +1,26 @@
+"""What every method shares: who gets which bits."""
+
+import pytest
+import torch
+
+from baselines.naive import Naive
+from qvd.methods.base import QuantizationContext
+from qvd.options.bits import Bits
+
+
+@pytest.mark.parametrize(
+    ("options", "bits", "softmax", "others"),
+    [
+        ({}, "w8a6", 8, 6),
+        ({"softmax_bits": 5}, "w4a12", 5, 12),
+        ({"softmax_bits": None}, "w4a6", 6, 6),
+        ({"softmax_bits": 5}, "fp", None, None),
+    ],
+)
+def test_attention_probabilities_have_bits_of_their_own(options, bits, softmax, others, unet, adapter):
+    plan = Naive(**options).site_bits(unet, QuantizationContext(Bits.parse(bits), adapter, torch.arange(10)))
+    given = {
+        kind: {b.activation for site, b in plan.items() if site.endswith(f".{kind}")}
+        for kind in ("probabilities", "q", "v", "to_q")
+    }
+    assert given == {"probabilities": {softmax}, "q": {others}, "v": {others}, "to_q": {others}}
