@@ -63,8 +63,8 @@ class Evaluator:
         Raises:
             VideoError: unusable files, one line for each.
         """
-        reference = self.config.reference
-        inputs = {**self._reference_key, "code": source_digest(*FEATURE_CODE, "qvd/data")}
+        reference, device = self.config.reference, self.config.device
+        inputs = {**self._reference_key, "device": device, "code": source_digest(*FEATURE_CODE, "qvd/data")}
 
         def compute() -> Result:
             skipped: list[str] = []
@@ -72,7 +72,9 @@ class Evaluator:
                 features = self._extract(reference.clips(EXTRACTION_BATCH, skipped))
             return {"features": features}, {"clips": len(features), "skipped": skipped}
 
-        return self.store.fetch("features", inputs, compute)
+        stored = self.store.fetch("features", inputs, compute)
+        reference.check_skipped(stored.metadata["skipped"])
+        return stored
 
     def features(self, samples: StageResult) -> Artifact:
         """Features of generated videos, at the protocol's length and resolution."""

@@ -96,6 +96,17 @@ class Reference:
             yield batch
         skipped += map(str, errors or [])
 
+    def check_skipped(self, skipped: list[str]) -> None:
+        """Refuse stored features that an earlier run, with `skip_bad`, was allowed to leave videos out of.
+
+        Raises:
+            VideoError: a line for each, as `clips` raises it.
+        """
+        if skipped and isinstance(self.dataset, VideoFiles) and not self.dataset.skip_bad:
+            from metrics.decoding import VideoError
+
+            raise VideoError("\n".join(dict.fromkeys(skipped)))
+
     def _drawn(self, batch_size: int) -> Iterator[torch.Tensor]:
         import numpy as np
         import torch

@@ -118,10 +118,13 @@ class Stages:
 
     @cached_property
     def _model_inputs(self) -> dict[str, Any]:
-        config = self.config
-        geometry = {key: value for key, value in asdict(config.model).items() if key not in ("path", "embedded")}
-        weights = config.model.fingerprint()
-        return {**geometry, "weights": weights, "device": config.device, "seed": config.seed}
+        """What the calls of the denoiser depend on, prompts and steps aside."""
+        config, model = self.config, self.config.model
+        beside = {*model.beside_the_denoiser, "architecture"}  # its files are in the fingerprint
+        geometry = {key: value for key, value in asdict(model).items() if key not in beside}
+        dial = self.prompts("calibration", range(1)) if model.dialled else None  # it looks at this prompt's sample
+        weights = model.fingerprint()
+        return {**geometry, "weights": weights, "dial": dial, "device": config.device, "seed": config.seed}
 
     def prompts(self, split: str, indices: range) -> list[str]:
         return self.config.reference.prompts(split, indices)
@@ -154,6 +157,7 @@ class Stages:
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
+                "decode_chunk_size": config.model.decode_chunk_size,
                 "code": source_digest(*(SAMPLING_CODE if quantized is None else (*SAMPLING_CODE, "qvd/quant"))),
             }
 
@@ -290,9 +294,11 @@ class Stages:
 
     def quantization(self, arm: Arm, calibration: CalibrationResult, ranges: Artifact) -> Artifact:
         """Integer codes, scales and grids of every layer, with the readable quantization map."""
+        options = asdict(arm.method)
+        del options["name"]  # changes nothing but how it is called
         inputs = {
             "method": type(arm.method).__name__,
-            "options": asdict(arm.method),
+            "options": options,
             "bits": str(arm.bits),
             "ranges": ranges.key,
             "num_inference_steps": self.config.num_inference_steps,

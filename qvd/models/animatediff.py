@@ -29,6 +29,7 @@ class AnimateDiff(ModelAdapter):
     motion_adapter_revision: str | None = None
 
     text_parameters = 123_000_000  # CLIP-L
+    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "motion_adapter", "motion_adapter_revision")
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._motion_folder()] if self.motion_adapter else [])]

@@ -122,14 +122,19 @@ class ModelAdapter(ABC):
         return [self.folder()]
 
     def fingerprint(self) -> str:
-        """What the weights are: a hash over all their files, or over what random ones are shaped by."""
-        from qvd.store import file_digest
+        """What the weights are: a hash over all their files, wherever they lie, or over what random ones are shaped
+        by."""
+        from qvd.store import file_digest, fingerprint
 
+        named = self.architecture is not None or self.init is Init.random
+        configs = file_digest(self.config_folder().rglob("*.json")) if named else None
         if self.init is Init.random:
-            return f"random {file_digest(self.config_folder().rglob('*.json'))}"
-        files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())
-        # The card and its picture say nothing that a sample depends on.
-        return file_digest(path for path in files if path.suffix not in (".md", ".png"))
+            return f"random {configs}"
+        return fingerprint([configs, *(file_digest(self._files(folder)) for folder in self.folders())])
+
+    def _files(self, folder: Path) -> list[Path]:
+        """The files of a folder that a sample depends on: not the card and its picture."""
+        return [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".md", ".png")]
 
     def config_folder(self) -> Path:
         """Where every part's config.json lies."""
@@ -188,6 +193,10 @@ class ModelAdapter(ABC):
         """
 
     resizable: ClassVar[bool] = True  # whether the network takes any resolution
+
+    # Options that no denoiser call depends on: where files lie (what is in them is the fingerprint's), how memory is
+    # saved, and what happens to the latents afterwards.
+    beside_the_denoiser: ClassVar[tuple[str, ...]] = ("path", "embedded", "revision", "offload", "decode_chunk_size")
 
     @property
     @abstractmethod

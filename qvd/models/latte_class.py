@@ -52,6 +52,7 @@ class ClassLatteAdapter(ModelAdapter):
 
     text_parameters = 0
     resizable = False
+    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "vae", "vae_revision")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,13 +79,9 @@ class ClassLatteAdapter(ModelAdapter):
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._vae_folder()] if self.vae else [])]
 
-    def fingerprint(self) -> str:
-        if self.checkpoint is None or self.init is Init.random:
-            return super().fingerprint()
-        from qvd.store import file_digest
-
+    def _files(self, folder: Path) -> list[Path]:
         # The released folder holds the other checkpoints too.
-        return file_digest([self.folder() / self.checkpoint, *self._vae_folder().glob("*.safetensors")])
+        return [folder / self.checkpoint] if self.checkpoint and folder == self.folder() else super()._files(folder)
 
     def _vae_folder(self) -> Path:
         from qvd.models.hub import find_folder
