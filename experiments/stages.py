@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from qvd.methods.base import CalibrationPlan, PTQMethod
     from qvd.trajectory import DenoiserCall
 
-SAMPLING_CODE = ("qvd/models", "qvd/sampling.py")
+CLASSES = ("qvd/data/shapes.py", "qvd/data/ucf101_sentences.py")  # which class a prompt names
+SAMPLING_CODE = ("qvd/models", "qvd/sampling.py", *CLASSES)
 CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration.py", "qvd/calibration_plan.py")
+DIAL_CODE = (*CALIBRATION_CODE, "qvd/quant")
+QUANTIZATION_CODE = (*DIAL_CODE, "qvd/methods")
 SQNR_VIDEOS = 8
-QUANTIZATION_CODE = (*CALIBRATION_CODE, "qvd/quant", "qvd/methods")
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,9 @@ class Stages:
         config, model = self.config, self.config.model
         beside = {*model.beside_the_denoiser, "architecture"}  # its files are in the fingerprint
         geometry = {key: value for key, value in asdict(model).items() if key not in beside}
-        dial = self.prompts("calibration", range(1)) if model.dialled else None  # it looks at this prompt's sample
-        weights = model.fingerprint()
+        weights, dial = model.fingerprint(), None
+        if model.dialled:  # looking at this prompt's sample
+            dial = {"prompts": self.prompts("calibration", range(1)), "code": source_digest(*DIAL_CODE)}
         return {**geometry, "weights": weights, "dial": dial, "device": config.device, "seed": config.seed}
 
     def prompts(self, split: str, indices: range) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -218,11 +219,15 @@ def source_digest(*packages: str) -> str:
 
     Args:
         packages: paths relative to the repository root, e.g. "qvd/quant" or "qvd/sampling.py".
+
+    Raises:
+        FileNotFoundError: one of them is nowhere.
     """
-    files = [
-        path for name in packages for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
-    ]
-    return fingerprint([file_digest(files), version("torch"), version("diffusers")])
+    found = [[ROOT / name] if name.endswith(".py") else list((ROOT / name).rglob("*.py")) for name in packages]
+    for name, files in zip(packages, found, strict=True):
+        if not files:  # renamed, say: its changes would be missed from then on
+            raise FileNotFoundError(f"{name}: no Python source there, but the key of a result names it")
+    return fingerprint([file_digest(chain.from_iterable(found)), version("torch"), version("diffusers")])
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

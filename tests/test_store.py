@@ -125,3 +125,10 @@ def test_fingerprint_ignores_key_order():
 
 def test_source_digest_tells_packages_apart():
     assert source_digest("qvd/data") != source_digest("qvd/models")
+
+
+@pytest.mark.parametrize("name", ["qvd/nowhere", "qvd/nowhere.py"])
+def test_source_that_has_moved_away_is_an_error(name):
+    """Else results would outlive every change of it."""
+    with pytest.raises(FileNotFoundError, match="qvd/nowhere"):
+        source_digest("qvd/models", name)

@@ -9,15 +9,22 @@ from tests.end_to_end.names import Artifact, ArtifactFile, Evaluator, Reporter, 
 
 
 class KeyStore(Store):
-    """Computes nothing: hands out artifacts that are empty but for their key, and remembers these by stage."""
+    """Computes nothing: hands out artifacts that are empty but for their key, and remembers these.
+
+    Attributes:
+        parts: stage → keys of what was asked for.
+        code: stage → what stands for its source in their inputs.
+    """
 
     def __init__(self):
         super().__init__("/nowhere")
-        self.parts = {}
+        self.parts, self.code = {}, {}
 
     def _key(self, stage, inputs):
         key = fingerprint({"stage": stage, "inputs": inputs})
         self.parts.setdefault(stage, []).append(key)
+        dial = inputs.get("model", {}).get("dial") or {}
+        self.code.setdefault(stage, []).append([inputs["code"], dial.get("code", [])])
         return key
 
     def fetch(self, stage, inputs, compute):
@@ -27,10 +34,10 @@ class KeyStore(Store):
         return ArtifactFile(self._key(stage, inputs), Path(), {}, 0.0, 0)
 
 
-def stage_keys(config):
+def stage_keys(config, store=None):
     """Stage → key, of the FP model's row on the run's number of videos and of the first arm's row on its own."""
-    arm = config.arms[0]
-    fp_row, arm_row = (Row(config, n_videos) for n_videos in (config.n_videos, arm.n_videos))
+    arm, store = config.arms[0], store or KeyStore()
+    fp_row, arm_row = (Row(config, n_videos, store) for n_videos in (config.n_videos, arm.n_videos))
     fp_samples = fp_row.stages.samples(None)
     calibration = arm_row.stages.calibration(arm.method.calibration)
     ranges = arm_row.stages.ranges(calibration)
@@ -56,10 +63,10 @@ def stage_keys(config):
 class Row:
     """What computes a row of the table on so many videos."""
 
-    def __init__(self, config, n_videos):
-        self.store, reporter = KeyStore(), Reporter(quiet=True)
-        self.n_videos, self.stages = n_videos, Stages(config, self.store, reporter).for_videos(n_videos)
-        self.evaluator = Evaluator(replace(config, n_videos=n_videos), self.store, reporter)
+    def __init__(self, config, n_videos, store):
+        reporter, self.n_videos = Reporter(quiet=True), n_videos
+        self.stages = Stages(config, store, reporter).for_videos(n_videos)
+        self.evaluator = Evaluator(replace(config, n_videos=n_videos), store, reporter)
         self.evaluator.extractor = _extractor(config.protocol)  # the real ones need their weights
 
     def metrics(self, samples):

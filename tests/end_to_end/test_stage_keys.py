@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tests.end_to_end.dependencies import CALIBRATION, DENOISER, EFFECTS, FIXED, METHOD, VALUES
 from tests.end_to_end.names import CONF, LayerRule, build_node, compose_run_config
 from tests.end_to_end.options import candidates, changed, options, value_of
-from tests.end_to_end.stage_keys import Row, stage_keys
+from tests.end_to_end.stage_keys import KeyStore, Row, stage_keys
 
 GROUPS = ("model", "dataset", "protocol", "quantizer")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -232,10 +232,11 @@ def test_under_the_dial_everything_follows_the_prompt_that_it_looked_at(config_o
 def test_more_videos_and_larger_calibration_sets_go_on_where_fewer_ended(plain):
     config = replace(plain, model=replace(plain.model, batch_size=4))
     plan = replace(config.arms[0].method.calibration, num_samples=9)
-    rows = [Row(config, n_videos) for n_videos in (9, 13)]
-    for row in rows:
-        row.stages.samples(None)
-        row.stages.calibration(replace(plan, num_samples=row.n_videos))
+    stores = {number: KeyStore() for number in (9, 13)}
+    for number, store in stores.items():
+        stages = Row(config, number, store).stages
+        stages.samples(None)
+        stages.calibration(replace(plan, num_samples=number))
     for stage in ("samples", "calibration"):
-        (*fewer, last), more = (row.store.parts[stage] for row in rows)
+        (*fewer, last), more = (store.parts[stage] for store in stores.values())
         assert fewer == more[:2] and last not in more, stage
