@@ -6,115 +6,30 @@ there already. Nothing is computed here: keys follow from the config and from in
 
 import json
 from dataclasses import fields, replace
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from hydra.utils import get_class
-from omegaconf import OmegaConf
 
+from tests.end_to_end.choices import GROUPS, KINDS, Choices
 from tests.end_to_end.dependencies import CALIBRATION, DENOISER, EFFECTS, FIXED, METHOD, VALUES
-from tests.end_to_end.names import CONF, LayerRule, build_node, compose_run_config
 from tests.end_to_end.options import candidates, changed, options, value_of
 from tests.end_to_end.stage_keys import KeyStore, Row, stage_keys
 
-GROUPS = ("model", "dataset", "protocol", "quantizer")
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-CHOICES.remove(("quantizer", "fp"))  # has no stages of its own
 
-
-def kind(choice):
-    """The class, and which of its options have a value."""
-    node = OmegaConf.to_container(OmegaConf.load(CONF / choice[0] / f"{choice[1]}.yaml"), resolve=False)
-    return node["_target_"], frozenset(key for key, value in node.items() if value is not None)
-
-
-KINDS = list({kind(choice): choice for choice in CHOICES}.values())
-N_VIDEOS, STEPS = 9, 4
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory):
+    return Choices(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Folders of files that are never opened as what they seem to be."""
-    root = tmp_path_factory.mktemp("files")
-    numbers = count()
-
-    def write(*names):
-        for name in names:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(f"{{}} {next(numbers)}")
-
-    checkpoints = [OmegaConf.load(path).get("checkpoint") for path in (CONF / "model").glob("*.yaml")]
-    write(*(f"model/{name}" for name in {"model_index.json", "another.pt", *filter(None, checkpoints)}))
-    write("model/unet/config.json", "part/config.json", "part/diffusion.safetensors", "clip/config.json", "weights.pt")
-    classes = ("ApplyLipstick", "Bowling", "YoYo")
-    write(*(f"classes/{name}/v_{name}_g{number:02}_c01.avi" for name in classes for number in range(10)))
-    write(*(f"frames/{split}/clip/{number}.png" for split in "ab" for number in range(20)))
-    write(*(f"msrvtt/video{number}.mp4" for number in range(7010, 7022)))
-    captions = [{"video_id": f"video{n}", "caption": f"{n} {i}"} for n in range(7009, 7022) for i in range(20)]
-    (root / "captions.json").write_text(json.dumps({"sentences": captions}))
-    (root / "lists").mkdir()
-    for fold, tested in enumerate(classes, 1):
-        for split, listed in (("test", {tested}), ("train", {*classes} - {tested})):
-            paths = (path for name in sorted(listed) for path in (root / "classes" / name).iterdir())
-            lines = "".join(f"{path.parent.name}/{path.name}\n" for path in paths)
-            (root / "lists" / f"{split}list{fold:02}.txt").write_text(lines)
-    return root
+def plain(choices):
+    return choices.plain
 
 
 @pytest.fixture(scope="module")
-def plain(files):
-    """The default run, on few videos and steps."""
-    run = compose_run_config(["n_videos=65", f"num_inference_steps={STEPS}", "quantizer.calibration.num_steps=2"])
-    arm = replace(run.arms[0], n_videos=N_VIDEOS)
-    return replace(run, n_videos=N_VIDEOS, arms=(arm,), protocol=replace(run.protocol, clip=str(files / "clip")))
-
-
-@pytest.fixture(scope="module")
-def config_of(plain, files):
-    """(group, choice) → the plain run with that choice, everything outside of it on small files."""
-
-    def clip_of(protocol, prompts="captions"):
-        return replace(protocol, prompts=type(protocol.prompts)(prompts), choice=type(protocol.choice)("first"))
-
-    def model(node):
-        adapter = build_node(node, "model")
-        # The dial of difficulty turns float32 alone.
-        adapter = replace(adapter, path=str(files / "model"), dtype=type(adapter.dtype)("float32"))
-        if adapter.architecture is not None:
-            adapter = replace(adapter, architecture=str(adapter.config_folder()))
-        placed = {name: str(files / "part") for name in ("motion_adapter", "vae") if getattr(adapter, name, None)}
-        return replace(plain, model=replace(adapter, **placed))
-
-    def dataset(node):
-        cls = get_class(node["_target_"])
-        special = {
-            "Shapes": {},
-            "VideoFolder": {"root": "classes"},
-            "UCF101": {"root": "classes", "lists": str(files / "lists"), "split": "test", "fold": 2},
-            "MSRVTT": {"root": "msrvtt", "annotations": str(files / "captions.json"), "skip_bad": True},
-            "FrameFolders": {"root": "frames", "split": "a", "caption": "clouds"},
-        }[cls.__name__]
-        if "root" in special:
-            special["root"] = str(files / special["root"])
-        built = build_node(OmegaConf.create({"_target_": node["_target_"], **special}), "dataset")
-        return replace(plain, dataset=built, protocol=clip_of(plain.protocol))
-
-    def protocol(node):
-        weights = {"extractor_weights": str(files / "weights.pt"), "lpips_weights": str(files / "weights.pt")}
-        built = replace(clip_of(build_node(node, "protocol")), clip=str(files / "clip"), random_start=False, **weights)
-        return replace(dataset({"_target_": OmegaConf.load(CONF / "dataset/folder.yaml")["_target_"]}), protocol=built)
-
-    def quantizer(node):
-        method = build_node(node, "quantizer")
-        options = {"calibration": replace(method.calibration, num_samples=N_VIDEOS, num_steps=2)}
-        if hasattr(method, "lsq"):  # beside it there is one activation_granularity alone
-            options["lsq"] = replace(method.lsq, iterations=0)
-        method = replace(method, rules=[LayerRule("*", 8, 8)], **options)
-        return replace(plain, arms=(replace(plain.arms[0], method=method),))
-
-    builders = {"model": model, "dataset": dataset, "protocol": protocol, "quantizer": quantizer}
-    return lambda group, choice: builders[group](OmegaConf.load(CONF / group / f"{choice}.yaml"))
+def config_of(choices):
+    return choices.config
 
 
 def expected(option, declared_by):
