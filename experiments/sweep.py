@@ -68,7 +68,8 @@ def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     table."""
     from experiments.report.curve_figures import disparity_figure
     from experiments.report.figures import to_png
-    from experiments.report.table import build_table, render_terminal, to_csv, to_markdown
+    from experiments.report.table import build_table
+    from experiments.report.tabular import render_terminal, to_csv, to_markdown
 
     table = build_table(arms, title="Results of the sweep")
     (folder / "table.md").write_text(to_markdown(table))

@@ -56,8 +56,13 @@ def ranking_metric() -> Metric:
     return next(metric for metric in declared_metrics() if metric.ranks)
 
 
+def catalogue_modules() -> tuple[str, ...]:
+    """The dotted names of the modules that declare metrics."""
+    return tuple(f"{catalogue.__name__}.{module.name}" for module in iter_modules(catalogue.__path__))
+
+
 def _declarations() -> Iterator[Metric]:
-    for module in iter_modules(catalogue.__path__):
-        for value in vars(import_module(f"{catalogue.__name__}.{module.name}")).values():
+    for module in catalogue_modules():
+        for value in vars(import_module(module)).values():
             if isinstance(value, Metric):
                 yield value

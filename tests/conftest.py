@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from qvd.store import source
 from tests.tiny_unet import adapter, calibration, ranges, unet  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)
@@ -49,3 +50,35 @@ def dataset_words(footage, tmp_path_factory):
         ],
         **{name: [f"dataset.root={root}/frames"] for name in ("skytimelapse", "taichi", "faceforensics")},
     }
+
+
+class SourceTree:
+    """A folder of modules in the place of the repository."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self.forget()
+
+    def move(self, name, new_name):
+        (self.root / name).rename(self.root / new_name)
+        self.forget()
+
+    def forget(self):
+        """What has been read of files is kept for the life of a process."""
+        for function in vars(source).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    sources = SourceTree(tmp_path / "source")
+    monkeypatch.setattr(source, "ROOT", sources.root)
+    sources.forget()
+    yield sources
+    sources.forget()

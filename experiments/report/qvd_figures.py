@@ -123,6 +123,8 @@ def transformed_ranges(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Per-channel ranges before and after SCRI, where it evened them out most: of one layer each of `count` kinds.
 
+    Layers whose channels calibration has never seen change (an embedder of the timestep, at one timestep) have none.
+
     Returns:
         Layer → two (channels, 2) arrays of [min, max]: of x, and of x'' = (x - s)/c.
     """
@@ -132,6 +134,8 @@ def transformed_ranges(
             continue
         transform, record = ChannelTransform(layer.shift, layer.scale), ranges[name]
         bounds = torch.stack([record.channel_min, record.channel_max], 1)
+        if torch.equal(record.channel_min, record.channel_max):
+            continue
         found[name] = (bounds.numpy(), transform(bounds, 0).numpy())
     gains = {name: _spread(before) / _spread(after) for name, (before, after) in found.items()}
     best: dict[str, str] = {}

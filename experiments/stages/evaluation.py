@@ -12,8 +12,8 @@ from torch import nn
 
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
-from experiments.stages.reference import reference_clips, reference_key
-from experiments.stages.stages import StageResult
+from experiments.stages.reference import check_skipped, reference_clips, reference_key
+from experiments.stages.stages import StageResult, code
 from metrics.declaration import MetricValue, SetMetric, VideoMetric
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.loading import load_extractor
@@ -22,10 +22,9 @@ from metrics.measure import measure_sets, measure_videos
 from metrics.registry import declared_metrics
 from metrics.videos import fit_videos
 from qvd.models.loading import silence_loading
-from qvd.store.artifacts import Artifact, Result, Store, fingerprint, source_digest
+from qvd.store.artifacts import Artifact, Result, Store
+from qvd.store.digest import fingerprint
 
-FEATURE_CODE = ("metrics/extractors", "metrics/decoding.py", "metrics/videos.py", "metrics/protocols.py")
-METRIC_CODE = ("metrics", "experiments/stages/evaluation.py")
 EXTRACTION_BATCH = 32
 # A multiple of the videos and of the frames that a metric takes at once, so that those batches, and with them the last
 # digits, are the same as if all videos came together.
@@ -55,8 +54,8 @@ class Evaluator:
         Raises:
             VideoError: unusable files, one line for each.
         """
-        reference = self.config.reference
-        inputs = {**self._reference_key, "code": source_digest(*FEATURE_CODE, "qvd/data")}
+        reference, device = self.config.reference, self.config.device
+        inputs = {**self._reference_key, "device": device}
 
         def compute() -> Result:
             skipped: list[str] = []
@@ -64,7 +63,11 @@ class Evaluator:
                 features = self._extract(reference_clips(reference, EXTRACTION_BATCH, skipped))
             return {"features": features}, {"clips": len(features), "skipped": skipped}
 
-        return self.store.fetch("features", inputs, compute)
+        stored = self.store.fetch(
+            "features", inputs, compute, code.reference_features(self.extractor, reference.dataset)
+        )
+        check_skipped(reference, stored.metadata["skipped"])
+        return stored
 
     def features(self, samples: StageResult) -> Artifact:
         """Features of generated videos, at the protocol's length and resolution."""
@@ -73,14 +76,13 @@ class Evaluator:
             "samples": samples.key,
             "rule": asdict(rule),
             "extractor": self.extractor.sha256,
-            "code": source_digest(*FEATURE_CODE),
         }
 
         def compute() -> Result:
             batches = samples.tensors["videos"].split(EXTRACTION_BATCH)
             return {"features": self._extract(fit_videos(batch, rule) for batch in batches)}, {}
 
-        return self.store.fetch("features", inputs, compute)
+        return self.store.fetch("features", inputs, compute, code.features(self.extractor))
 
     def _extract(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         return extract_features(self.extractor, (batch.to(self.config.device) for batch in batches))
@@ -105,7 +107,6 @@ class Evaluator:
             "prompts": fingerprint(prompts),
             "paired": self.config.reference.prompts_match_clips,
             "networks": self._network_identities,
-            "code": source_digest(*METRIC_CODE),
         }
 
         def compute() -> Result:
@@ -117,7 +118,7 @@ class Evaluator:
             scores = {key: result.per_video for key, result in results.items() if result.per_video is not None}
             return scores, {**_document(results, sets), "reference_skipped": reference.metadata["skipped"]}
 
-        return self.store.fetch("metrics", inputs, compute)
+        return self.store.fetch("metrics", inputs, compute, code.metrics())
 
     def _measure(self, is_fp: bool, sets: FeatureSets, batches: Iterable[VideoBatch]) -> dict[str, MetricValue]:
         """The values of all metrics that the arm has, by key."""

@@ -13,21 +13,15 @@ from experiments.report import qvd_figures
 from experiments.report.curve_figures import bits_figure
 from experiments.report.figures import build_figures, to_png
 from experiments.result import ArmResult, of_one_size
-from experiments.stages.stages import Stages
+from experiments.stages.stages import Stages, code
 from qvd.calibration.observers import Ranges
 from qvd.methods.qvd import QVD
 from qvd.options.htdq import HtdqForm
 from qvd.options.scri import ScriMode
 from qvd.spec.quantization import Quantization
-from qvd.store.artifacts import Artifact, Result, fingerprint, source_digest
+from qvd.store.artifacts import Artifact, Result
+from qvd.store.digest import fingerprint
 
-FIGURE_CODE = (
-    "experiments/report",
-    "experiments/stages/figure_stage.py",
-    "qvd/algorithms",
-    "metrics/declaration.py",
-    "metrics/catalogue",
-)
 RANGE_LAYERS = 4
 
 
@@ -68,9 +62,8 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
     inputs = {
         "arms": fingerprint(arms),
         "studied": studied and [studied.quantized.key, studied.ranges.key],
-        "code": source_digest(*FIGURE_CODE),
     }
-    tensors = stages.store.fetch("figures", inputs, compute).tensors
+    tensors = stages.store.fetch("figures", inputs, compute, code.FIGURES).tensors
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 

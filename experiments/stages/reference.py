@@ -48,3 +48,13 @@ def reference_clips(reference: Reference, batch_size: int, skipped: list[str]) -
         for _, batch in read_clips(reference.sources, protocol.reference_rule, batch_size, skipped=errors):
             yield batch
         skipped += map(str, errors or [])
+
+
+def check_skipped(reference: Reference, skipped: list[str]) -> None:
+    """Refuse stored features that an earlier run, with `skip_bad`, was allowed to leave videos out of.
+
+    Raises:
+        VideoError: a line for each, as `reference_clips` raises it.
+    """
+    if skipped and isinstance(reference.dataset, VideoFiles) and not reference.dataset.skip_bad:
+        raise VideoError("\n".join(dict.fromkeys(skipped)))

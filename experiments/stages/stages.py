@@ -7,7 +7,6 @@ and the pipeline is loaded only when a stage really has to run.
 from __future__ import annotations
 
 import copy
-import inspect
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
+from experiments.stages import code
 from metrics.fidelity import step_sqnr
 from qvd.algorithms.reconstruction.unit_store import UnitStore
 from qvd.backends.convert import convert
@@ -29,19 +29,16 @@ from qvd.calibration.observers import Ranges
 from qvd.graph.cost import bit_operations
 from qvd.graph.size import num_bytes, stored_bytes, theoretical_bytes
 from qvd.graph.trajectory import DenoiserCall, predictions, recorded_calls, teacher_forced
-from qvd.methods.base import PTQMethod, QuantizationContext
+from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
 from qvd.models.loading import load
 from qvd.models.sampling import batches, sample_batch
 from qvd.options.calibration import CalibrationPlan
 from qvd.spec.quantization import Quantization
-from qvd.store.artifacts import ROOT, Artifact, ArtifactFile, Result, Store, fingerprint, source_digest
+from qvd.store.artifacts import Artifact, ArtifactFile, Result, Store
+from qvd.store.digest import fingerprint
 
-SAMPLING_CODE = ("qvd/models",)
-CALIBRATION_CODE = (*SAMPLING_CODE, "qvd/calibration")
 SQNR_VIDEOS = 8
-QUANT_CODE = ("qvd/numerics", "qvd/spec", "qvd/graph", "qvd/calibration", "qvd/backends", "qvd/algorithms")
-QUANTIZATION_CODE = (*SAMPLING_CODE, *QUANT_CODE, "qvd/methods")
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,14 @@ class Stages:
 
     @cached_property
     def _model_inputs(self) -> dict[str, Any]:
-        config = self.config
-        geometry = {key: value for key, value in asdict(config.model).items() if key not in ("path", "embedded")}
-        weights = config.model.fingerprint()
-        return {**geometry, "weights": weights, "device": config.device, "seed": config.seed}
+        """What the calls of the denoiser depend on, prompts and steps aside."""
+        config, model = self.config, self.config.model
+        beside = {*model.beside_the_denoiser, "architecture"}  # its files are in the fingerprint
+        geometry = {key: value for key, value in asdict(model).items() if key not in beside}
+        # The dial looks at this prompt's sample.
+        dial = self.prompts("calibration", range(1)) if model.dialled else None
+        weights = model.fingerprint()
+        return {**geometry, "weights": weights, "dial": dial, "device": config.device, "seed": config.seed}
 
     def prompts(self, split: str, indices: range) -> list[str]:
         return self.config.reference.prompts(split, indices)
@@ -147,6 +148,7 @@ class Stages:
     def samples(self, quantized: Artifact | None) -> StageResult:
         """uint8 `videos` (n_videos, T, 3, H, W) of the FP model (None) or of a quantized denoiser."""
         config, loaded = self.config, list[Any]()
+        sampling = code.sampling(config.model, quantized is not None)
         parts = []
         for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
             prompts = self.prompts("evaluation", indices)
@@ -156,7 +158,7 @@ class Stages:
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
-                "code": source_digest(*(SAMPLING_CODE if quantized is None else (*SAMPLING_CODE, *QUANT_CODE))),
+                "decode_chunk_size": config.model.decode_chunk_size,
             }
 
             def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
@@ -164,7 +166,7 @@ class Stages:
                     loaded.append(self.fp_denoiser if quantized is None else self._converted(quantized))
                 return {"videos": self._draw(loaded[0], indices, prompts)}, {"prompts": prompts}
 
-            parts.append(self.store.fetch("samples", inputs, compute))
+            parts.append(self.store.fetch("samples", inputs, compute, sampling))
         return StageResult.join(parts)
 
     def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
@@ -200,7 +202,6 @@ class Stages:
             "quantization": quantized.key,
             "prompts": prompts,
             "num_inference_steps": config.num_inference_steps,
-            "code": source_digest(*SAMPLING_CODE, *QUANT_CODE, "metrics/fidelity.py"),
         }
 
         def compute() -> Result:
@@ -217,7 +218,7 @@ class Stages:
                 "sqnr_free_running": step_sqnr(free, original).tolist(),
             }
 
-        return self.store.fetch("sqnr", inputs, compute)
+        return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model))
 
     def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
@@ -235,7 +236,6 @@ class Stages:
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
-                "code": source_digest(*CALIBRATION_CODE),
             }
 
             def compute(indices: range = indices, prompts: list[str] = prompts) -> Result:
@@ -250,12 +250,12 @@ class Stages:
                 )
                 return captured, {}
 
-            parts.append(self.store.fetch_file("calibration", inputs, compute))
+            parts.append(self.store.fetch_file("calibration", inputs, compute, code.calibration(config.model)))
         return CalibrationResult.join(parts)
 
     def ranges(self, calibration: CalibrationResult) -> Artifact:
         """Histograms and per-channel extremes at every activation site."""
-        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
+        inputs = {"calibration": calibration.key}
 
         def compute() -> Result:
             entries = min(16, 2 * self.config.model.batch_size)  # what the model samples together, at most
@@ -266,7 +266,7 @@ class Stages:
 
         key = fingerprint(inputs)
         if key not in self._ranges:  # many arms share them, and they are large
-            self._ranges[key] = self.store.fetch("ranges", inputs, compute)
+            self._ranges[key] = self.store.fetch("ranges", inputs, compute, code.RANGES)
         return self._ranges[key]
 
     def histograms(self, ranges: Artifact) -> dict[str, dict[str, Any]]:
@@ -278,37 +278,38 @@ class Stages:
 
     def quantization(self, arm: Arm, calibration: CalibrationResult, ranges: Artifact) -> Artifact:
         """Integer codes, scales and grids of every layer, with the readable quantization map."""
+        entries, options = code.quantization(arm.method), asdict(arm.method)
+        del options["name"]  # changes nothing but how it is called
         inputs = {
             "method": type(arm.method).__name__,
-            "options": asdict(arm.method),
+            "options": options,
             "bits": str(arm.bits),
             "ranges": ranges.key,
             "num_inference_steps": self.config.num_inference_steps,
-            "code": source_digest(*QUANTIZATION_CODE, *_sources_of(arm.method)),
         }
 
         def compute() -> Result:
             timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
-            checkpoint = UnitStore(self.store.work_folder("quantization", inputs))
+            checkpoint = UnitStore(self.store.work_folder("quantization", inputs, entries))
             context = QuantizationContext(
                 arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
             )
-            entries = calibration.open(self.config.device)
-            quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), entries, context)
+            captured = calibration.open(self.config.device)
+            quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), captured, context)
             size = {
                 "stored": stored_bytes(quantization, self.fp_denoiser),
                 "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
             }
-            operations = bit_operations(self.fp_denoiser, quantization, entries.take([0]))
+            operations = bit_operations(self.fp_denoiser, quantization, captured.take([0]))
             described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size, **operations}
             return quantization.to_tensors(), {**quantization.metadata, **described}
 
-        return self.store.fetch("quantization", inputs, compute)
+        return self.store.fetch("quantization", inputs, compute, entries)
 
     def fp_cost(self) -> Artifact:
         """Size of the FP denoiser's parameters, and the operations of one call; named as in `quantization`."""
         calibration = self.calibration(FloatingPoint().calibration)
-        inputs = {"calibration": calibration.key, "code": source_digest(*CALIBRATION_CODE, *QUANT_CODE)}
+        inputs = {"calibration": calibration.key}
 
         def compute() -> Result:
             entry = calibration.open(self.config.device).take([0])
@@ -316,14 +317,7 @@ class Stages:
             size = num_bytes(self.fp_denoiser.parameters())
             return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}
 
-        return self.store.fetch("fp_cost", inputs, compute)
+        return self.store.fetch("fp_cost", inputs, compute, code.FP_COST)
 
     def _converted(self, quantized: Artifact) -> nn.Module:
         return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
-
-
-def _sources_of(method: PTQMethod) -> list[str]:
-    """The files of a method's class and of those it builds on, relative to the repository: another baseline's change is
-    none of its."""
-    files = {inspect.getfile(cls) for cls in type(method).__mro__ if issubclass(cls, PTQMethod)}
-    return sorted(str(Path(file).relative_to(ROOT)) for file in files)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from experiments.training.data import ClipBank
 from experiments.training.denoiser import encode_latents
 from qvd.data.shapes import Shapes
-from qvd.store.artifacts import file_digest
+from qvd.store.digest import file_digest
 
 VAE = Path("qvd/models/weights/tiny_modelscope/vae")
 

@@ -27,6 +27,7 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
     """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`)."""
 
     text_parameters = 123_000_000  # CLIP-L
+    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "motion_adapter", "motion_adapter_revision")
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._motion_folder()] if self.motion_adapter else [])]

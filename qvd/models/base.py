@@ -15,13 +15,17 @@ from qvd.models.hub import find_folder
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
 from qvd.options.reconstruction import Reconstruction
-from qvd.store.artifacts import file_digest
+from qvd.store.digest import file_digest, fingerprint
 
 
 class ModelAdapter(ModelOptions, ABC):
     """A diffusers text-to-video pipeline with a denoiser to quantize: what a family does with its options."""
 
     resizable: ClassVar[bool] = True  # whether the network takes any resolution
+
+    # Options that no denoiser call depends on: where files lie (what is in them is the fingerprint's), how memory is
+    # saved, and what happens to the latents afterwards.
+    beside_the_denoiser: ClassVar[tuple[str, ...]] = ("path", "embedded", "revision", "offload", "decode_chunk_size")
 
     def folder(self) -> Path:
         """The weights' folder; a hub id's is downloaded once.
@@ -36,12 +40,17 @@ class ModelAdapter(ModelOptions, ABC):
         return [self.folder()]
 
     def fingerprint(self) -> str:
-        """What the weights are: a hash over all their files, or over what random ones are shaped by."""
+        """What the weights are: a hash over all their files, wherever they lie, or over what random ones are shaped
+        by."""
+        named = self.architecture is not None or self.init is Init.random
+        configs = file_digest(self.config_folder().rglob("*.json")) if named else None
         if self.init is Init.random:
-            return f"random {file_digest(self.config_folder().rglob('*.json'))}"
-        files = (path for folder in self.folders() for path in folder.rglob("*") if path.is_file())
-        # The card and its picture say nothing that a sample depends on.
-        return file_digest(path for path in files if path.suffix not in (".md", ".png"))
+            return f"random {configs}"
+        return fingerprint([configs, *(file_digest(self._files(folder)) for folder in self.folders())])
+
+    def _files(self, folder: Path) -> list[Path]:
+        """The files of a folder that a sample depends on: not the card and its picture."""
+        return [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".md", ".png")]
 
     def config_folder(self) -> Path:
         """Where every part's config.json lies."""

@@ -21,7 +21,6 @@ from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
 from qvd.options.reconstruction import Reconstruction
-from qvd.store.artifacts import file_digest
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
@@ -32,15 +31,14 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
 
     text_parameters = 0
     resizable = False
+    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "vae", "vae_revision")
 
     def folders(self) -> list[Path]:
         return [self.folder(), *([self._vae_folder()] if self.vae else [])]
 
-    def fingerprint(self) -> str:
-        if self.checkpoint is None or self.init is Init.random:
-            return super().fingerprint()
+    def _files(self, folder: Path) -> list[Path]:
         # The released folder holds the other checkpoints too.
-        return file_digest([self.folder() / self.checkpoint, *self._vae_folder().glob("*.safetensors")])
+        return [folder / self.checkpoint] if self.checkpoint and folder == self.folder() else super()._files(folder)
 
     def _vae_folder(self) -> Path:
         assert self.vae is not None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from qvd.graph.trajectory import first_call
@@ -16,8 +13,8 @@ from qvd.models.base import ModelAdapter
 from qvd.models.difficulty import raise_disparity_, skew_temporal_features_
 from qvd.models.memory_estimate import check_memory
 from qvd.models.noise import noise_generator
-from qvd.models.parts import torch_dtype
-from qvd.options.model import Init, Offload
+from qvd.models.placement import place
+from qvd.options.model import Init
 
 
 def load(adapter: ModelAdapter, device: str, prompt: str) -> DiffusionPipeline:
@@ -65,38 +62,6 @@ def _first_call(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str)
     device = next(denoiser.parameters()).device
     is_data = {name: tensor.is_floating_point() and tensor.ndim > 1 for name, tensor in call.items()}
     return {name: (t.float() if is_data[name] else t).to(device) for name, t in call.items()}
-
-
-def place(pipeline: DiffusionPipeline, adapter: ModelAdapter, device: str) -> DiffusionPipeline:
-    """Freeze a pipeline, silence its bar, and put it on `device` or let it be offloaded from there."""
-    pipeline.set_progress_bar_config(disable=True)
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            part.requires_grad_(False).eval()
-    dtype = torch_dtype(adapter.dtype)
-    if dtype is not torch.float32:
-        adapter.denoiser(pipeline).register_forward_pre_hook(_cast_inputs(dtype), with_kwargs=True)
-    if device == "cpu" or adapter.offload is Offload.none:
-        return pipeline.to(device)
-    offload = {
-        Offload.model: pipeline.enable_model_cpu_offload,
-        Offload.sequential: pipeline.enable_sequential_cpu_offload,
-    }
-    offload[adapter.offload](device=device)
-    return pipeline
-
-
-def _cast_inputs(dtype: torch.dtype) -> Callable[..., Any]:
-    """Calibration sets come as float32; timesteps, with one number per entry, stay as they are."""
-
-    def cast(value: Any) -> Any:
-        is_data = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
-        return value.to(dtype) if is_data else value
-
-    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
-
-    return hook
 
 
 def silence_loading() -> None:

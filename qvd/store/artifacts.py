@@ -1,7 +1,8 @@
 """Content-addressed artifacts: each is written once, atomically, under the hash of what produced it.
 
 An artifact is a safetensors file with a JSON sidecar that holds its inputs, its metadata and the SHA-256 of
-the tensors. The sidecar is written last, so an artifact exists exactly when its sidecar does.
+the tensors. The sidecar is written last, so an artifact exists exactly when its sidecar does. Of artifacts that differ
+in nothing but the code that made them, a small file names the latest: with it the store can say why it computes anew.
 """
 
 from __future__ import annotations
@@ -12,21 +13,19 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from filelock import FileLock
-from safetensors.torch import load, save
-
+from qvd.store.digest import enum_value, fingerprint
 from qvd.store.memory import PeakMemory
+from qvd.store.source import changed_modules, code_digest, module_digests
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    import torch
+
+MOST_NAMED = 6  # changed modules in one warning
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,33 @@ class ArtifactFile:
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    """What determines an artifact; the names as in `Store.fetch`."""
+
+    stage: str
+    inputs: Mapping[str, Any]
+    code: tuple[str, ...]
+
+    @property
+    def complete_inputs(self) -> Mapping[str, Any]:
+        return {**self.inputs, "code": code_digest(*self.code)} if self.code else self.inputs
+
+    @property
+    def key(self) -> str:
+        return fingerprint({"stage": self.stage, "inputs": self.complete_inputs})
+
+    @property
+    def key_without_code(self) -> str:
+        return fingerprint({"stage": self.stage, "inputs": self.inputs})
+
+
 Result = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
 T = TypeVar("T")
+
+
+class CodeChangedWarning(UserWarning):
+    """An artifact is there, but made by code that has changed since."""
 
 
 class NotStoredError(LookupError):
@@ -78,32 +102,35 @@ class Store:
     def __init__(self, root: Path | str, read_only: bool = False) -> None:
         self.root, self.read_only = Path(root), read_only
         self._verified: set[Path] = set()
+        self._explained: set[str] = set()
 
-    def fetch(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> Artifact:
+    def fetch(
+        self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result], code: Sequence[str] = ()
+    ) -> Artifact:
         """The artifact of `stage` for `inputs`, computed if it is not there.
 
         Args:
             stage: name of the stage, which is also the sub-folder.
-            inputs: JSON-compatible description of everything that determines the result.
+            inputs: JSON-compatible description of everything that determines the result, but for the code.
             compute: makes (tensors, metadata); called at most once, under a lock.
+            code: dotted names of the modules that the computation starts from; what they do is one more input.
         """
-        return self._fetch(stage, inputs, compute, self._read)
+        return self._fetch(_Recipe(stage, inputs, tuple(code)), compute, self._read)
 
-    def fetch_file(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> ArtifactFile:
+    def fetch_file(
+        self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result], code: Sequence[str] = ()
+    ) -> ArtifactFile:
         """Like `fetch`, for an artifact that is not to be loaded whole; its checksum is streamed once per `Store`."""
-        return self._fetch(stage, inputs, compute, self._locate)
+        return self._fetch(_Recipe(stage, inputs, tuple(code)), compute, self._locate)
 
-    def _fetch(
-        self,
-        stage: str,
-        inputs: Mapping[str, Any],
-        compute: Callable[[], Result],
-        read: Callable[[str, str], T | None],
-    ) -> T:
-        key = fingerprint({"stage": stage, "inputs": inputs})
+    def _fetch(self, recipe: _Recipe, compute: Callable[[], Result], read: Callable[[str, str], T | None]) -> T:
+        from filelock import FileLock
+
+        stage, key = recipe.stage, recipe.key
         existing = read(stage, key)
         if existing is not None:
             return existing
+        self._explain(recipe)
         if self.read_only:
             raise NotStoredError(f"{stage} {key}")
         folder = self.root / stage
@@ -111,42 +138,69 @@ class Store:
         with FileLock(folder / f"{key}.lock"):
             existing = read(stage, key)  # another process may have written it while we waited
             if existing is None:
-                self._write(stage, key, inputs, compute)
+                self._write(recipe, compute)
                 existing = read(stage, key)
         assert existing is not None, "an artifact that was just written must be readable"
         return existing
 
-    def contains(self, stage: str, inputs: Mapping[str, Any]) -> bool:
+    def contains(self, stage: str, inputs: Mapping[str, Any], code: Sequence[str] = ()) -> bool:
         """Whether the artifact has been written (its checksum is verified only when it is read)."""
-        return self._sidecar(stage, fingerprint({"stage": stage, "inputs": inputs})).exists()
+        return self._sidecar(stage, _Recipe(stage, inputs, tuple(code)).key).exists()
 
-    def work_folder(self, stage: str, inputs: Mapping[str, Any]) -> Path:
+    def work_folder(self, stage: str, inputs: Mapping[str, Any], code: Sequence[str] = ()) -> Path:
         """Where the computation of an artifact may keep unfinished work; deleted when the artifact is written."""
-        return self._sidecar(stage, fingerprint({"stage": stage, "inputs": inputs})).with_suffix(".work")
+        return self._sidecar(stage, _Recipe(stage, inputs, tuple(code)).key).with_suffix(".work")
 
     def _sidecar(self, stage: str, key: str) -> Path:
         return self.root / stage / f"{key}.json"
 
-    def _write(self, stage: str, key: str, inputs: Mapping[str, Any], compute: Callable[[], Result]) -> None:
+    def _latest(self, recipe: _Recipe) -> Path:
+        """The file with the key of what was last made of the same inputs, by whatever code."""
+        return self.root / recipe.stage / f"{recipe.key_without_code}.latest"
+
+    def _explain(self, recipe: _Recipe) -> None:
+        """Say, once for each stage, which modules have changed since the artifact was last made."""
+        if not recipe.code or recipe.stage in self._explained:
+            return
+        try:
+            sidecar = self._sidecar(recipe.stage, self._latest(recipe).read_text())
+            changed = changed_modules(json.loads(sidecar.read_bytes())["code"], *recipe.code)
+        except (OSError, ValueError, KeyError):  # never made, or deleted since
+            return
+        if changed:
+            self._explained.add(recipe.stage)
+            more = len(changed) - MOST_NAMED
+            names = ", ".join(changed[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+            message = f"{recipe.stage}: to be computed anew after changes in {names}"
+            warnings.warn(message, CodeChangedWarning, stacklevel=4)
+
+    def _write(self, recipe: _Recipe, compute: Callable[[], Result]) -> None:
+        from safetensors.torch import save
+
         memory, started = PeakMemory(), time.perf_counter()
         tensors, metadata = compute()
         seconds = time.perf_counter() - started
         # Cloned, because safetensors refuses tensors that share memory, as the shifts behind one norm do.
         data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
-        sidecar = self._sidecar(stage, key)
+        sidecar = self._sidecar(recipe.stage, recipe.key)
         record = {
-            "stage": stage,
-            "inputs": inputs,
+            "stage": recipe.stage,
+            "inputs": recipe.complete_inputs,
+            "code": module_digests(*recipe.code) if recipe.code else {},
             "metadata": metadata,
             "sha256": hashlib.sha256(data).hexdigest(),
             "seconds": seconds,
             "peak_memory_bytes": memory.read(),
         }
         _write_atomically(sidecar.with_suffix(".safetensors"), data)
-        _write_atomically(sidecar, json.dumps(record, indent=1, default=_enum_value).encode())
+        _write_atomically(sidecar, json.dumps(record, indent=1, default=enum_value).encode())
+        if recipe.code:
+            _write_atomically(self._latest(recipe), recipe.key.encode())
         shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
+        from safetensors.torch import load
+
         sidecar = self._sidecar(stage, key)
         if not sidecar.exists():
             return None
@@ -185,39 +239,6 @@ class Store:
             f"damaged store file {sidecar.with_suffix('')} ({error}): set aside as *.damaged and recomputed",
             stacklevel=4,
         )
-
-
-def fingerprint(description: Any) -> str:
-    """SHA-256 of a JSON-compatible value, independent of key order."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True, default=_enum_value).encode()).hexdigest()
-
-
-def _enum_value(option: Enum) -> Any:
-    return option.value
-
-
-def file_digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in name order."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        with path.open("rb") as handle:
-            total.update(path.name.encode() + hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()
-
-
-@lru_cache
-def source_digest(*packages: str) -> str:
-    """SHA-256 over the source of packages or modules of this repository and the versions of torch and diffusers.
-
-    Part of a stage's inputs: a result made by code that has changed since is never reused.
-
-    Args:
-        packages: paths relative to the repository root, e.g. "qvd/graph" or "qvd/models/sampling.py".
-    """
-    files = [
-        path for name in packages for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
-    ]
-    return fingerprint([file_digest(files), version("torch"), version("diffusers")])
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

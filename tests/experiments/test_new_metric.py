@@ -16,7 +16,8 @@ from experiments.experiment import metrics_document
 from experiments.pivot import pivot, read_arms
 from experiments.progress import Reporter
 from experiments.report.figures import build_figures
-from experiments.report.table import build_table, to_csv, to_markdown
+from experiments.report.table import build_table
+from experiments.report.tabular import to_csv, to_markdown
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.stages import StageResult
 from experiments.tracking.wandb_run import flatten

@@ -64,6 +64,22 @@ def test_prompts_reach_the_denoiser(adapter, pipeline):
     assert not torch.equal(one, other)
 
 
+def test_guidance_reaches_the_sampler(adapter, pipeline):
+    weak, strong = (
+        sample_batch(
+            replace(adapter, guidance_scale=scale),
+            pipeline,
+            PROMPTS[:1],
+            range(1),
+            seed=0,
+            split="evaluation",
+            num_inference_steps=2,
+        )
+        for scale in (2.0, 6.0)
+    )
+    assert not torch.equal(weak, strong)
+
+
 def test_special_layers_exist(adapter, pipeline):
     denoiser = adapter.denoiser(pipeline)
     layers = weighted_layers(denoiser)

@@ -2,12 +2,14 @@ import json
 import multiprocessing
 import os
 import time
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from qvd.store.artifacts import Store, fingerprint, source_digest
+from qvd.store.artifacts import CodeChangedWarning, NotStoredError, Store
+from qvd.store.digest import fingerprint
 
 
 @pytest.fixture
@@ -123,5 +125,54 @@ def test_fingerprint_ignores_key_order():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
 
 
-def test_source_digest_tells_packages_apart():
-    assert source_digest("qvd/data") != source_digest("qvd/models")
+def test_code_is_an_input_and_the_sidecar_tells_its_modules(store, tree):
+    tree.write("a.py", "import b\n")
+    tree.write("b.py", "x = 1\n")
+    first = store.fetch("stage", {"seed": 3}, lambda: ({}, {}), ["a"])
+    record = json.loads((store.root / "stage" / f"{first.key}.json").read_text())
+    assert set(record["inputs"]) == {"seed", "code"} and set(record["code"]) == {"a", "b", "torch", "diffusers"}
+    assert store.contains("stage", {"seed": 3}, ["a"]) and not store.contains("stage", {"seed": 3})
+    tree.write("b.py", "x = 1  # as ever\n")
+    assert store.contains("stage", {"seed": 3}, ["a"])
+    tree.write("b.py", "x = 2\n")
+    assert not store.contains("stage", {"seed": 3}, ["a"])
+
+
+def test_the_store_says_once_for_a_stage_which_code_has_changed(store, tree):
+    def fetch(stage, seed, root=store.root, **options):
+        return Store(root, **options).fetch(stage, {"seed": seed}, lambda: ({}, {}), ["a"])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is said of what was never made, or is there
+        for change in ("", "# a comment\n"):
+            tree.write("a.py", "import b\n" + change)
+            tree.write("b.py", "x = 1\n")
+            for seed in (0, 1):
+                fetch("stage", seed)
+    tree.write("b.py", "x = 2\n")
+    with (
+        pytest.warns(CodeChangedWarning, match="^stage: to be computed anew after changes in b$"),
+        pytest.raises(NotStoredError),
+    ):
+        fetch("stage", 0, read_only=True)
+    again = Store(store.root)
+    with pytest.warns(CodeChangedWarning) as said:
+        for seed in (0, 1, 2):
+            again.fetch("stage", {"seed": seed}, lambda: ({}, {}), ["a"])
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tree.write("b.py", "x = 1\n")  # back again: the first artifacts are still there
+        fetch("stage", 0)
+        fetch("other", 0)
+
+
+def test_many_changed_modules_are_counted(store, tree):
+    for step in range(2):
+        tree.write("a.py", "import " + ", ".join(f"m{i}" for i in range(9)))
+        for i in range(9):
+            tree.write(f"m{i}.py", f"x = {step}\n")
+        if step == 0:
+            store.fetch("stage", {}, lambda: ({}, {}), ["a"])
+    with pytest.warns(CodeChangedWarning, match="in m0, m1, m2, m3, m4, m5 and 3 more$"):
+        store.fetch("stage", {}, lambda: ({}, {}), ["a"])

@@ -78,6 +78,18 @@ def test_ranges_of_each_kind_are_transformed(transformed):
     assert list(transformed_ranges(*transformed, count=1)) == ["y.attn.to_q"]
 
 
+def test_a_layer_that_calibration_never_saw_change_has_no_ranges(transformed):
+    """As the timestep's embedder, calibrated at one timestep: shifted by its input, nothing is left of it."""
+    ranges, quantization = transformed
+    observer = HistogramObserver(-1)
+    observer.update(torch.linspace(-1, 1, 8).expand(100, 8))
+    record = observer.result()
+    still = LayerQuantization("x.linear_1", "linear", "default", shift=record.channel_min)
+    layers = {**quantization.layers, still.name: still}
+    observed = Ranges({**ranges, still.name: record})
+    assert list(transformed_ranges(observed, Quantization(layers, {}), count=4)) == ["y.attn.to_q", "y.conv.2"]
+
+
 def test_range_bars_are_sorted_by_width(transformed):
     figure = channel_range_figure(transformed_ranges(*transformed, count=1))
     (low, high) = np.array([segment[:, 1] for segment in figure.axes[0].collections[0].get_segments()]).T

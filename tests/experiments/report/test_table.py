@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from experiments.report.published import PUBLISHED
-from experiments.report.table import build_table, render_terminal, to_csv, to_markdown
-from experiments.report.tabular import Cell, Column
+from experiments.report.table import build_table
+from experiments.report.tabular import Cell, Column, render_terminal, to_csv, to_markdown
 
 
 def printed(table, width):

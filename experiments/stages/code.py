@@ -1,0 +1,53 @@
+"""Where the code of each stage starts: the modules that the store follows from there make a stage's results old.
+
+A stage names what computes its own results; what earlier stages have made is in their keys, with their code.
+"""
+
+from __future__ import annotations
+
+from metrics.extractors.base import VideoExtractor
+from metrics.registry import catalogue_modules
+from qvd.data.base import VideoDataset
+from qvd.methods.base import PTQMethod
+from qvd.models.base import ModelAdapter
+
+RANGES = ("qvd.calibration.observe",)
+FP_COST = ("qvd.graph.cost", "qvd.graph.size")
+FIGURES = ("experiments.report.figures", "experiments.report.curve_figures", "experiments.report.qvd_figures")
+_CONVERSION = ("qvd.backends.convert",)
+
+
+def sampling(model: ModelAdapter, quantized: bool) -> tuple[str, ...]:
+    """FP samples depend on no quantizer."""
+    return (*_model(model), *(_CONVERSION if quantized else ()))
+
+
+def sqnr(model: ModelAdapter) -> tuple[str, ...]:
+    return (*sampling(model, quantized=True), "qvd.graph.trajectory", "metrics.fidelity")
+
+
+def calibration(model: ModelAdapter) -> tuple[str, ...]:
+    return (*_model(model), "qvd.calibration.capture")
+
+
+def quantization(method: PTQMethod) -> tuple[str, ...]:
+    """Another method's change is none of its."""
+    return (type(method).__module__, "qvd.graph.cost", "qvd.graph.size")
+
+
+def features(extractor: VideoExtractor) -> tuple[str, ...]:
+    return (type(extractor).__module__, "metrics.extractors.base", "metrics.videos")
+
+
+def reference_features(extractor: VideoExtractor, dataset: VideoDataset) -> tuple[str, ...]:
+    return (*features(extractor), "experiments.config.reference", type(dataset).__module__)
+
+
+def metrics() -> tuple[str, ...]:
+    """Every declaration, and what drives them."""
+    return ("metrics.measure", *catalogue_modules())
+
+
+def _model(model: ModelAdapter) -> tuple[str, ...]:
+    dial = ("qvd.models.difficulty",) if model.dialled else ()
+    return (type(model).__module__, "qvd.models.sampling", "qvd.models.placement", *dial)

@@ -1,0 +1,158 @@
+"""What depends on each option: the expectations of `test_stage_keys`. A new option has to be declared here."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Stages = frozenset[str]
+
+NOTHING: Stages = frozenset()
+METRICS = frozenset({"metrics", "FP metrics"})
+REFERENCE = METRICS | {"reference features"}
+FEATURES = REFERENCE | {"features", "FP features"}
+FP_VIDEOS = METRICS | {"FP samples", "FP features", "samples", "features"}
+EVALUATION = FP_VIDEOS | {"sqnr"}  # prompts of the evaluation split
+METHOD = frozenset({"quantization", "samples", "sqnr", "features", "metrics"})
+CALIBRATION = METHOD | {"calibration", "ranges"}
+DENOISER = CALIBRATION | EVALUATION | {"FP cost"}  # everything but the reference
+ALL = DENOISER | REFERENCE
+
+EFFECTS: dict[str, dict[Stages, str]] = {
+    "RunConfig": {
+        NOTHING: "model_name experiment store workers",
+        REFERENCE - {"metrics"} | {"FP samples", "FP features"}: "n_videos",
+        DENOISER: "seed num_inference_steps",
+        ALL: "device",
+    },
+    "Tracking": {NOTHING: "mode project entity"},
+    "Arm": {NOTHING: "variant quantizer overrides", frozenset({"samples", "features", "metrics"}): "n_videos"},
+    "Bits": {METHOD: "weight activation"},
+    "ModelAdapter": {
+        # Where files lie is nothing, what is in them everything; see `VALUES`.
+        NOTHING: "path embedded revision architecture offload",
+        FP_VIDEOS: "decode_chunk_size",
+        # Of batch_size samples and calibration sets are kept, and num_inference_steps is where the dial looks.
+        DENOISER: "num_frames resolution num_inference_steps guidance_scale batch_size init dtype "
+        "disparity asymmetry temporal_skew",
+    },
+    "AnimateDiff": {NOTHING: "motion_adapter motion_adapter_revision"},
+    "ClassLatteAdapter": {NOTHING: "vae vae_revision", DENOISER: "classes sampler checkpoint"},
+    "Shapes": {REFERENCE: "resolution num_frames split"},
+    "VideoFiles": {NOTHING: "root skip_bad"},
+    "UCF101": {ALL: "split fold", NOTHING: "lists"},
+    "MSRVTT": {NOTHING: "annotations", EVALUATION: "caption_seed"},
+    "FrameFolders": {NOTHING: "name", REFERENCE: "split", DENOISER: "caption"},
+    "Protocol": {
+        NOTHING: "name n_videos min_videos lpips_weights extractor_weights clip",
+        FEATURES: "num_frames resolution resize extractor",
+        REFERENCE: "random_start stride seed",
+        EVALUATION | REFERENCE: "choice",
+        EVALUATION: "prompts",
+    },
+    "Protocol of drawn clips": {
+        NOTHING: "name n_videos min_videos lpips_weights extractor_weights clip "
+        "random_start stride seed choice prompts",
+        FEATURES: "num_frames resolution resize extractor",
+    },
+    "CalibrationPlan": {CALIBRATION: "num_samples num_steps timesteps ndtc_mean"},
+    "PTQMethod": {
+        NOTHING: "name",
+        METHOD: "weight_range activation_range activation_granularity p_norm bias_correction softmax_bits only rules",
+    },
+    "LayerRule": {METHOD: "pattern weight_bits activation_bits"},
+    "AdaRoundSettings": {
+        METHOD: "iterations learning_rate batch_size regularization warmup beta_start beta_end sweeps entries "
+        "autocast compile"
+    },
+    "LsqSettings": {METHOD: "iterations learning_rate batch_size entries"},
+    "QVD": {METHOD: "htdq scri tau_candidates capture_rows capture_entries reconstruction"},
+    "PTQ4DM": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
+    "QDiffusion": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},
+    "TFMQ": {METHOD: "temporal_rounding timestep_ranges"},
+    "SmoothQuant": {METHOD: "alpha symmetric"},
+    "ViDiTQ": {METHOD: "alpha float_attention"},
+}
+
+
+def moved(value: str, root: Path) -> str:
+    """The same files elsewhere."""
+    place = root / "a" / Path(value).name  # before or after where they were, by name
+    place.parent.mkdir()
+    return str((shutil.copytree if Path(value).is_dir() else shutil.copy)(value, place))
+
+
+def edited(value: str, root: Path) -> str:
+    """Files of the same names with other bytes, which still are what they were: JSON may end in blanks."""
+    place = Path(moved(value, root))
+    for file in [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]:
+        file.write_bytes(file.read_bytes() + b" ")
+    return str(place)
+
+
+def recaptioned(value: str, root: Path) -> str:
+    """MSR-VTT's annotations with other captions."""
+    content = json.loads(Path(value).read_text())
+    for sentence in content["sentences"]:
+        sentence["caption"] += " again"
+    (root / "other.json").write_text(json.dumps(content))
+    return str(root / "other.json")
+
+
+def other_lists(value: str, root: Path) -> str:
+    """UCF-101's lists, train and test exchanged."""
+    shutil.copytree(value, root / "lists")
+    for file in Path(value).iterdir():
+        renamed = file.name.replace("train", "TEST").replace("test", "train").replace("TEST", "test")
+        shutil.copy(file, root / "lists" / renamed)
+    return str(root / "lists")
+
+
+def new(value: None, root: Path) -> str:
+    """A folder where there was none."""
+    (root / "config.json").write_text("{}")
+    return str(root)
+
+
+def named(name: str) -> Callable[[Any, Path], Any]:
+    """The member of an enumeration, or the word."""
+    return lambda value, root: type(value)(name)
+
+
+def place(stages: Stages) -> list[tuple[Callable[[str, Path], str], Stages]]:
+    """Only what is in the files counts."""
+    return [(moved, NOTHING), (edited, stages)]
+
+
+# Other values than `candidates` of options.py, each with what it changes.
+VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
+    "ModelAdapter.path": place(DENOISER),
+    "ModelAdapter.architecture": place(DENOISER),
+    "ModelAdapter.architecture=None": [(new, DENOISER)],
+    "AnimateDiff.motion_adapter": place(DENOISER),
+    "AnimateDiff.motion_adapter=None": [(new, DENOISER)],
+    "ClassLatteAdapter.vae": place(DENOISER),
+    "ClassLatteAdapter.checkpoint": [(named("another.pt"), DENOISER)],
+    "VideoFiles.root": place(REFERENCE),
+    "Shapes.split": [(named("train"), REFERENCE)],
+    "UCF101.lists": [(moved, NOTHING), (other_lists, ALL)],
+    "MSRVTT.annotations": [(moved, NOTHING), (recaptioned, DENOISER)],
+    "FrameFolders.split": [(named("b"), REFERENCE)],
+    "Protocol.extractor": [(named("videomae"), FEATURES)],
+    "Protocol.extractor_weights": place(FEATURES),
+    "Protocol.clip": place(METRICS),
+    "Protocol.lpips_weights": place(METRICS),
+    "Protocol.prompts": [(named("classes"), EVALUATION), (named("shapes"), DENOISER)],
+    "Protocol of drawn clips.prompts": [(named("classes"), NOTHING), (named("shapes"), NOTHING)],
+    "PTQMethod.rules": [(lambda value, root: [], METHOD)],
+}
+
+# Options that, in some class or beside some other option, have one valid value alone.
+FIXED = {
+    "SmoothQuant.activation_range",
+    "ViDiTQ.activation_range",
+    "ClassLatteAdapter.checkpoint",
+    "ClassLatteAdapter.vae",
+    "MSRVTT.skip_bad",  # false needs all of the 2990 videos
+}
