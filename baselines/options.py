@@ -7,8 +7,9 @@ from enum import Enum
 
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
 from qvd.options.method import MethodOptions
-from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.options.rules import ActivationGranularity, RangeMethod
+from qvd.options.units import Reconstruction
 
 
 @dataclass(frozen=True)

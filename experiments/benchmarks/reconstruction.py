@@ -34,8 +34,9 @@ from qvd.models.loading import load_pipeline
 from qvd.numerics.adaround import annealed_beta, regularizer
 from qvd.numerics.range_search import channel_parameters
 from qvd.options.calibration import CalibrationPlan
-from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.rules import RangeMethod
+from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 
 MIN_REDUCTION, MAX_TIME_RATIO, MAX_INIT_SECONDS = 0.25, 0.1, 2.0

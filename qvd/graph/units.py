@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from qvd.graph.sites import weighted_layers
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 
 def units_of_types(

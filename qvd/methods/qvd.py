@@ -22,8 +22,8 @@ from qvd.methods.base import PTQMethod, QuantizationContext
 from qvd.options.bits import Bits
 from qvd.options.htdq import HtdqForm
 from qvd.options.qvd import QVDOptions
-from qvd.options.reconstruction import Reconstruction
 from qvd.options.scri import ScriMode
+from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization
 from qvd.spec.rules import SiteBits
 

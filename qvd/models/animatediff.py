@@ -20,7 +20,7 @@ from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts, read_config, read_scheduler
 from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
 from qvd.options.model import AnimateDiffOptions
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 
 class AnimateDiff(AnimateDiffOptions, ModelAdapter):

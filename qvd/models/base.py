@@ -14,7 +14,7 @@ from qvd.graph.anatomy import BoundaryLayers
 from qvd.models.hub import find_folder
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 from qvd.store.digest import file_digest, fingerprint
 
 

@@ -15,7 +15,7 @@ from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, latent_side, random_embeddings, random_parts
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 MAX_TOKENS = 120  # the pipeline's own limit
 

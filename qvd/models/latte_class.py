@@ -20,7 +20,7 @@ from qvd.models.latte_pipeline import ClassLattePipeline
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4

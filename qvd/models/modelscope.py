@@ -16,7 +16,7 @@ from qvd.models.base import ModelAdapter
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts
 from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 
 class ModelScope(ModelAdapter):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from qvd.options.calibration import CalibrationPlan
 from qvd.options.htdq import HtdqForm
 from qvd.options.method import MethodOptions
-from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.rules import RangeMethod
 from qvd.options.scri import ScriMode
+from qvd.options.units import Reconstruction
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import SplitGrid
 from qvd.options.bits import Bits
-from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.options.rules import RangeMethod
+from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 
 FAST = QDiffusion(adaround=AdaRoundSettings(iterations=3, batch_size=2), lsq=LsqSettings(iterations=2, batch_size=2))

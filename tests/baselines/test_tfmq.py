@@ -15,8 +15,9 @@ from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import TimestepGrid
 from qvd.options.bits import Bits
-from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.rules import RangeMethod
+from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "tfmq.yaml"

@@ -8,7 +8,7 @@ from itertools import count
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from tests.end_to_end.names import CONF, LayerRule, build_node, compose_run_config
+from tests.end_to_end.names import CONF, Choice, LayerRule, build_node, compose_run_config
 
 GROUPS = ("model", "dataset", "protocol", "quantizer")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -51,6 +51,19 @@ def write_files(root):
             (root / "lists" / f"{split}list{fold:02}.txt").write_text(lines)
 
 
+def as_choice(built):
+    """As a yaml would have chosen it."""
+    return Choice(f"{type(built).__module__}.{type(built).__qualname__}", built)
+
+
+def with_model(config, adapter):
+    return replace(config, model_choice=as_choice(adapter))
+
+
+def with_method(config, method):
+    return replace(config, arms=(replace(config.arms[0], choice=as_choice(method)),))
+
+
 def _by_caption(protocol):
     return replace(protocol, prompts=type(protocol.prompts)("captions"), choice=type(protocol.choice)("first"))
 
@@ -88,7 +101,7 @@ class Choices:
         if adapter.architecture is not None:
             adapter = replace(adapter, architecture=str(adapter.config_folder()))
         placed = {name: str(self.files / "part") for name in ("motion_adapter", "vae") if getattr(adapter, name, None)}
-        return replace(self.plain, model=replace(adapter, **placed))
+        return with_model(self.plain, replace(adapter, **placed))
 
     def _dataset(self, node):
         cls = get_class(node["_target_"])
@@ -119,4 +132,4 @@ class Choices:
         if hasattr(method, "lsq"):  # beside it there is one activation_granularity alone
             options["lsq"] = replace(method.lsq, iterations=0)
         method = replace(method, rules=[LayerRule("*", 8, 8)], **options)
-        return replace(self.plain, arms=(replace(self.plain.arms[0], method=method),))
+        return with_method(self.plain, method)

@@ -29,7 +29,7 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     "Tracking": {NOTHING: "mode project entity"},
     "Arm": {NOTHING: "variant quantizer overrides", frozenset({"samples", "features", "metrics"}): "n_videos"},
     "Bits": {METHOD: "weight activation"},
-    "ModelAdapter": {
+    "ModelOptions": {
         # Where files lie is nothing, what is in them everything; see `VALUES`.
         NOTHING: "path embedded revision architecture offload",
         FP_VIDEOS: "decode_chunk_size",
@@ -37,8 +37,8 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         DENOISER: "num_frames resolution num_inference_steps guidance_scale batch_size init dtype "
         "disparity asymmetry temporal_skew",
     },
-    "AnimateDiff": {NOTHING: "motion_adapter motion_adapter_revision"},
-    "ClassLatteAdapter": {NOTHING: "vae vae_revision", DENOISER: "classes sampler checkpoint"},
+    "AnimateDiffOptions": {NOTHING: "motion_adapter motion_adapter_revision"},
+    "ClassLatteOptions": {NOTHING: "vae vae_revision", DENOISER: "classes sampler checkpoint"},
     "Shapes": {REFERENCE: "resolution num_frames split"},
     "VideoFiles": {NOTHING: "root skip_bad"},
     "UCF101": {ALL: "split fold", NOTHING: "lists"},
@@ -57,7 +57,7 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         FEATURES: "num_frames resolution resize extractor",
     },
     "CalibrationPlan": {CALIBRATION: "num_samples num_steps timesteps ndtc_mean"},
-    "PTQMethod": {
+    "MethodOptions": {
         NOTHING: "name",
         METHOD: "weight_range activation_range activation_granularity p_norm bias_correction softmax_bits only rules",
     },
@@ -67,12 +67,12 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         "autocast compile"
     },
     "LsqSettings": {METHOD: "iterations learning_rate batch_size entries"},
-    "QVD": {METHOD: "htdq scri tau_candidates capture_rows capture_entries reconstruction"},
-    "PTQ4DM": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
-    "QDiffusion": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},
-    "TFMQ": {METHOD: "temporal_rounding timestep_ranges"},
-    "SmoothQuant": {METHOD: "alpha symmetric"},
-    "ViDiTQ": {METHOD: "alpha float_attention"},
+    "QVDOptions": {METHOD: "htdq scri tau_candidates capture_rows capture_entries reconstruction"},
+    "PTQ4DMOptions": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
+    "QDiffusionOptions": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},
+    "TFMQOptions": {METHOD: "temporal_rounding timestep_ranges"},
+    "SmoothQuantOptions": {METHOD: "alpha symmetric"},
+    "ViDiTQOptions": {METHOD: "alpha float_attention"},
 }
 
 
@@ -127,13 +127,13 @@ def place(stages: Stages) -> list[tuple[Callable[[str, Path], str], Stages]]:
 
 # Other values than `candidates` of options.py, each with what it changes.
 VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
-    "ModelAdapter.path": place(DENOISER),
-    "ModelAdapter.architecture": place(DENOISER),
-    "ModelAdapter.architecture=None": [(new, DENOISER)],
-    "AnimateDiff.motion_adapter": place(DENOISER),
-    "AnimateDiff.motion_adapter=None": [(new, DENOISER)],
-    "ClassLatteAdapter.vae": place(DENOISER),
-    "ClassLatteAdapter.checkpoint": [(named("another.pt"), DENOISER)],
+    "ModelOptions.path": place(DENOISER),
+    "ModelOptions.architecture": place(DENOISER),
+    "ModelOptions.architecture=None": [(new, DENOISER)],
+    "AnimateDiffOptions.motion_adapter": place(DENOISER),
+    "AnimateDiffOptions.motion_adapter=None": [(new, DENOISER)],
+    "ClassLatteOptions.vae": place(DENOISER),
+    "ClassLatteOptions.checkpoint": [(named("another.pt"), DENOISER)],
     "VideoFiles.root": place(REFERENCE),
     "Shapes.split": [(named("train"), REFERENCE)],
     "UCF101.lists": [(moved, NOTHING), (other_lists, ALL)],
@@ -145,7 +145,7 @@ VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
     "Protocol.lpips_weights": place(METRICS),
     "Protocol.prompts": [(named("classes"), EVALUATION), (named("shapes"), DENOISER)],
     "Protocol of drawn clips.prompts": [(named("classes"), NOTHING), (named("shapes"), NOTHING)],
-    "PTQMethod.rules": [(lambda value, root: [], METHOD)],
+    "MethodOptions.rules": [(lambda value, root: [], METHOD)],
 }
 
 # Options that, in some class or beside some other option, have one valid value alone.

@@ -3,7 +3,7 @@
 from experiments.arms import ArmRunner
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
-from experiments.config.nodes import build_node
+from experiments.config.nodes import Choice, build_node
 from experiments.experiment import run_experiment
 from experiments.progress import Reporter
 from experiments.stages.evaluation import Evaluator
@@ -33,6 +33,7 @@ __all__ = [
     "Artifact",
     "ArtifactFile",
     "CalibrationPlan",
+    "Choice",
     "ClipScorer",
     "Evaluator",
     "LayerRule",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
+from tests.end_to_end.names import Choice
+
 
 @dataclass(frozen=True)
 class Option:
@@ -33,6 +35,10 @@ def options(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[Option]:
     for field in fields(node):
         value, here = getattr(node, field.name), (*path, field.name)
         nested = isinstance(value, list | tuple) and [item for item in value if is_dataclass(item)]
+        if isinstance(value, Choice):
+            if field.name != "fp_choice":  # no stage reads it
+                yield from options(value.options, (*here, "options"))
+            continue
         if is_dataclass(value):
             yield from options(value, here)
             continue

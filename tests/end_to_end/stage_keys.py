@@ -13,25 +13,22 @@ class KeyStore(Store):
 
     Attributes:
         parts: stage → keys of what was asked for.
-        code: stage → what stands for its source in their inputs.
     """
 
     def __init__(self):
         super().__init__("/nowhere")
-        self.parts, self.code = {}, {}
+        self.parts = {}
 
-    def _key(self, stage, inputs):
-        key = fingerprint({"stage": stage, "inputs": inputs})
+    def _key(self, stage, inputs, code):
+        key = fingerprint({"stage": stage, "inputs": inputs, "code": code})
         self.parts.setdefault(stage, []).append(key)
-        dial = inputs.get("model", {}).get("dial") or {}
-        self.code.setdefault(stage, []).append([inputs["code"], dial.get("code", [])])
         return key
 
-    def fetch(self, stage, inputs, compute):
-        return Artifact(self._key(stage, inputs), {}, {"skipped": []})
+    def fetch(self, stage, inputs, compute, code=()):
+        return Artifact(self._key(stage, inputs, code), {}, {"skipped": []})
 
-    def fetch_file(self, stage, inputs, compute):
-        return ArtifactFile(self._key(stage, inputs), Path(), {}, 0.0, 0)
+    def fetch_file(self, stage, inputs, compute, code=()):
+        return ArtifactFile(self._key(stage, inputs, code), Path(), {}, 0.0, 0)
 
 
 def stage_keys(config, store=None):

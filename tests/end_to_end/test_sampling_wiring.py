@@ -42,7 +42,7 @@ def test_a_video_does_not_depend_on_its_place_in_a_batch(small_run, pipeline):
 
 
 def test_every_batch_is_stored_with_its_prompts(small_run):
-    result, _ = small_run.runner.run(N_VIDEOS)
+    result, _ = small_run.runner.run(small_run.config.floating_point(N_VIDEOS))
     assert result.prompts == prompts("evaluation", range(N_VIDEOS))
     assert (result.videos == small_run.videos(FP)).all()
 

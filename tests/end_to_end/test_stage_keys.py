@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.choices import GROUPS, KINDS, Choices
+from tests.end_to_end.choices import GROUPS, KINDS, Choices, with_model
 from tests.end_to_end.dependencies import CALIBRATION, DENOISER, EFFECTS, FIXED, METHOD, VALUES
+from tests.end_to_end.names import Choice
 from tests.end_to_end.options import candidates, changed, options, value_of
 from tests.end_to_end.stage_keys import KeyStore, Row, stage_keys
 
@@ -66,7 +67,7 @@ def other_values(config, option, declared_by, root):
 
 
 def options_of(config, group):
-    below = ("arms", 0, "method") if group == "quantizer" else (group,)
+    below = {"quantizer": ("arms", 0, "choice", "options"), "model": ("model_choice", "options")}.get(group, (group,))
     return [option for option in options(config) if option.path[: len(below)] == below]
 
 
@@ -125,7 +126,12 @@ def test_another_class_with_the_same_options_is_another_method(config_of):
     method = config.arms[0].method
     other = type("Other", (type(method),), {"__module__": type(method).__module__})
     values = {field.name: getattr(method, field.name) for field in fields(method)}
-    before, after = stage_keys(config), stage_keys(changed(config, ("arms", 0, "method"), other(**values)))
+    before, after = (
+        stage_keys(config),
+        stage_keys(
+            replace(config, arms=(replace(config.arms[0], choice=Choice("baselines.naive.Naive", other(**values))),))
+        ),
+    )
     assert {stage for stage in before if before[stage] != after[stage]} == METHOD
 
 
@@ -133,7 +139,7 @@ def test_another_class_with_the_same_options_is_another_method(config_of):
 def test_under_the_dial_everything_follows_the_prompt_that_it_looked_at(config_of, tmp_path, disparity, differing):
     """Which channels are stretched is seen on the first calibration prompt; prompts of samples are others."""
     config = config_of("dataset", "msrvtt")
-    config = replace(config, model=replace(config.model, disparity=disparity))
+    config = with_model(config, replace(config.model, disparity=disparity))
     content = json.loads(Path(config.dataset.annotations).read_text())
     for sentence in content["sentences"]:
         if sentence["video_id"] == "video7009":  # no test video's
@@ -145,7 +151,7 @@ def test_under_the_dial_everything_follows_the_prompt_that_it_looked_at(config_o
 
 
 def test_more_videos_and_larger_calibration_sets_go_on_where_fewer_ended(plain):
-    config = replace(plain, model=replace(plain.model, batch_size=4))
+    config = with_model(plain, replace(plain.model, batch_size=4))
     plan = replace(config.arms[0].method.calibration, num_samples=9)
     stores = {number: KeyStore() for number in (9, 13)}
     for number, store in stores.items():

@@ -18,7 +18,7 @@ from qvd.graph.units import unit_layers
 from qvd.models.loading import load_pipeline
 from qvd.models.sampling import sample_batch
 from qvd.options.calibration import CalibrationPlan
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 from qvd.spec.quantization import Quantization
 from tests.models.conftest import FAMILIES
 

@@ -17,7 +17,7 @@ from qvd.models.latte_network import ClassLatte
 from qvd.models.memory_estimate import GIB, advice, check_memory, required_memory
 from qvd.options.hub import HUB_ID
 from qvd.options.model import Offload
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 FULL_SIZE = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("tiny_"))
 PARAMETERS = {"modelscope": 1411.2, "animatediff": 1312.7, "latte": 1057.2}  # millions; class-conditional: below

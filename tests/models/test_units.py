@@ -7,7 +7,7 @@ from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
 from qvd.graph.sites import weighted_layers
 from qvd.models.loading import load_pipeline
-from qvd.options.reconstruction import Reconstruction
+from qvd.options.units import Reconstruction
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
 

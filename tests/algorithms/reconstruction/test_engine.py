@@ -17,7 +17,8 @@ from qvd.algorithms.reconstruction.unit_store import UnitStore
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers
 from qvd.numerics.grids import AffineGrid
-from qvd.options.reconstruction import AdaRoundSettings, LsqSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
+from qvd.options.units import Reconstruction
 from tests.algorithms.reconstruction.nets import ORDER, make_calibration, make_net, nearest_weights, units
 
 ROOT = Path(__file__).parents[3]

@@ -10,8 +10,9 @@ from qvd.methods.base import QuantizationContext
 from qvd.methods.qvd import QVD
 from qvd.options.bits import Bits
 from qvd.options.htdq import HtdqForm
-from qvd.options.reconstruction import AdaRoundSettings, Reconstruction
+from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.scri import ScriMode
+from qvd.options.units import Reconstruction
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from experiments.stages.stages import CalibrationResult, Stages
 from qvd.methods.qvd import QVD
 from qvd.store.artifacts import Artifact, NotStoredError, Store
 from qvd.store.source import PACKAGES, reached_modules
+from tests.end_to_end.choices import as_choice
 
 ROOT = Path(__file__).parents[3]
 CALIBRATION = CalibrationResult("calibration", (), 0.0, 0)
@@ -51,8 +52,8 @@ def keys(config) -> dict[str, str]:
         "samples": lambda: stages.samples(QUANTIZED),
         "calibration": lambda: stages.calibration(arm.method.calibration),
         "ranges": lambda: stages.ranges(CALIBRATION),
-        "qvd": lambda: stages.quantization(replace(arm, method=QVD()), CALIBRATION, RANGES),
-        "naive": lambda: stages.quantization(replace(arm, method=Naive()), CALIBRATION, RANGES),
+        "qvd": lambda: stages.quantization(replace(arm, choice=as_choice(QVD())), CALIBRATION, RANGES),
+        "naive": lambda: stages.quantization(replace(arm, choice=as_choice(Naive())), CALIBRATION, RANGES),
         "sqnr": lambda: stages.step_sqnr(QUANTIZED),
     }
     found = {}
@@ -69,11 +70,11 @@ CHANGES = {
     "a local variable": ("qvd/models/modelscope.py", "latents", "drawn", set()),
     "a constant of the model": ("qvd/models/modelscope.py", "340_000_000", "350_000_000", SAMPLING),
     "another model": ("qvd/models/latte.py", "text_parameters", "parameters", set()),
-    "the noise": ("qvd/models/noise.py", '"evaluation": 2', '"evaluation": 3', {*SAMPLING, "ranges", "qvd", "naive"}),
-    "the dial of difficulty": ("qvd/models/difficulty.py", "seed=0", "seed=1", set()),
+    "the noise": ("qvd/models/noise.py", '"evaluation": 2', '"evaluation": 3', SAMPLING),
+    "the dial of difficulty": ("qvd/models/difficulty.py", "1e-12", "1e-11", set()),
     "SCRI": ("qvd/algorithms/scri/search.py", "IDENTITY", "IDENTITY_", {"qvd"}),
-    "a default of AdaRound": ("qvd/options/reconstruction.py", "beta_start", "beta", {"qvd"}),
-    "a baseline": ("baselines/naive.py", '"naive"', '"plain"', {"naive"}),
+    "a default of AdaRound": ("qvd/options/reconstruction.py", "beta_start", "beta", {"qvd", "naive"}),
+    "a baseline": ("baselines/naive.py", '"embedder"', '"embedding"', {"naive"}),
     "execution": ("qvd/backends/simulated.py", "round_", "floor_", {"samples", "sqnr", "qvd", "naive"}),
     "a metric": ("metrics/fidelity.py", "10", "20", {"sqnr"}),
     "the store": ("qvd/store/artifacts.py", "_explain", "_tell", set()),
