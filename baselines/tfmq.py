@@ -80,6 +80,8 @@ class TFMQ(QDiffusion):
         context: QuantizationContext,
     ) -> Quantization:
         """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
+        import copy
+
         from baselines.qdiffusion import rounded_model, set_rounded_
         from qvd.quant.reconstruction.engine import bias_corrections
         from qvd.quant.reconstruction.gram import adaround_layer
@@ -92,9 +94,10 @@ class TFMQ(QDiffusion):
         modules = weighted_layers(rounded)
         for name in context.progress([n for n in block if layers[n].weight is not None], "temporal information block"):
             inputs = block_inputs(rounded, [name], context)[name]
-            target = originals[name](exact[name]).detach()
+            original = copy.deepcopy(originals[name]).float()
+            target = original(exact[name]).detach()
             learned, errors = adaround_layer(
-                originals[name], layers[name], inputs, self.adaround, target, corrections.get(name)
+                original, layers[name], inputs, self.adaround, target, corrections.get(name)
             )
             set_rounded_(modules[name], learned)
             notes: Notes = {"temporal_error_before": errors.before, "temporal_error_after": errors.after}
@@ -122,7 +125,7 @@ class TFMQ(QDiffusion):
             bits = plan[name].activation
             if bits is not None:
                 # Rows come class after class, each with all timesteps, where there are classes.
-                rows = inputs[name].float().cpu().unflatten(0, (-1, len(timesteps)))
+                rows = inputs[name].cpu().unflatten(0, (-1, len(timesteps)))
                 scale, zero_point = affine_parameters(rows.amin((0, 2)), rows.amax((0, 2)), bits)
                 grid = TimestepGrid(bits, tuple(scale.tolist()), tuple(zero_point.tolist()), timesteps)
                 layers[name] = replace(layers[name], grid=grid)
@@ -136,7 +139,7 @@ def temporal_block(denoiser: nn.Module, context: QuantizationContext) -> list[st
 
 
 def block_inputs(denoiser: nn.Module, names: Sequence[str], context: QuantizationContext) -> dict[str, Tensor]:
-    """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
+    """Input (n_timesteps, channels) float32 of layers of the block at every timestep of the sampler."""
     import torch
 
     from qvd.quant.observe import layer_inputs_to
@@ -146,4 +149,4 @@ def block_inputs(denoiser: nn.Module, names: Sequence[str], context: Quantizatio
     sinks = {name: partial(seen.__setitem__, name) for name in embedders}
     with torch.no_grad(), layer_inputs_to(denoiser, sinks):
         features = context.adapter.temporal_features(denoiser, context.timesteps)
-    return {name: seen[name] if name in seen else features[name] for name in names}
+    return {name: (seen[name] if name in seen else features[name]).float() for name in names}

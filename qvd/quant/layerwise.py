@@ -50,6 +50,10 @@ class ChannelTransform:
     def is_identity(self) -> bool:
         return self.shift is None and self.scale is None
 
+    def to(self, device: torch.device) -> ChannelTransform:
+        """The same transform for inputs on another device."""
+        return ChannelTransform(*(None if t is None else t.to(device) for t in (self.shift, self.scale)))
+
     def __call__(self, x: Tensor, dim: int) -> Tensor:
         """x'' of an `x` whose channels lie on dimension `dim`."""
         shape = [1] * x.dim()
