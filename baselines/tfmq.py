@@ -14,6 +14,7 @@ spans the classes. See `baselines.qdiffusion` for what holds for the other block
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -77,9 +78,10 @@ class TFMQ(TFMQOptions, QDiffusion):
         modules = weighted_layers(rounded)
         for name in context.progress([n for n in block if layers[n].weight is not None], "temporal information block"):
             inputs = block_inputs(rounded, [name], context)[name]
-            target = originals[name](exact[name]).detach()
+            original = copy.deepcopy(originals[name]).float()
+            target = original(exact[name]).detach()
             learned, errors = adaround_layer(
-                originals[name], layers[name], inputs, self.adaround, target, corrections.get(name)
+                original, layers[name], inputs, self.adaround, target, corrections.get(name)
             )
             set_rounded_(modules[name], learned)
             notes: Notes = {"temporal_error_before": errors.before, "temporal_error_after": errors.after}
@@ -103,7 +105,7 @@ class TFMQ(TFMQOptions, QDiffusion):
             bits = plan[name].activation
             if bits is not None:
                 # Rows come class after class, each with all timesteps, where there are classes.
-                rows = inputs[name].float().cpu().unflatten(0, (-1, len(timesteps)))
+                rows = inputs[name].cpu().unflatten(0, (-1, len(timesteps)))
                 scale, zero_point = affine_parameters(rows.amin((0, 2)), rows.amax((0, 2)), bits)
                 grid = TimestepGrid(bits, tuple(scale.tolist()), tuple(zero_point.tolist()), timesteps)
                 layers[name] = replace(layers[name], grid=grid)
@@ -123,4 +125,4 @@ def block_inputs(denoiser: nn.Module, names: Sequence[str], context: Quantizatio
     sinks = {name: partial(seen.__setitem__, name) for name in embedders}
     with torch.no_grad(), layer_inputs_to(denoiser, sinks):
         features = context.adapter.temporal_features(denoiser, context.timesteps)
-    return {name: seen[name] if name in seen else features[name] for name in names}
+    return {name: (seen[name] if name in seen else features[name]).float() for name in names}

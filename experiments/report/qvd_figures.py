@@ -85,7 +85,7 @@ def distance_figure(features: Tensor, grids: Mapping[str, InputGrid], timesteps:
     Example:
         >>> distance_figure(features, {"uniform": uniform, "selected: power": selected}, timesteps.tolist())
     """
-    x = features.double()
+    x = features.double().cpu()
     before = torch.cdist(x, x).numpy()
     after = {name: torch.cdist(grid(x), grid(x)).numpy() for name, grid in grids.items()}
     figure = new_figure(3.3 * (1 + len(grids)), 6.2)

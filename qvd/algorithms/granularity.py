@@ -147,7 +147,7 @@ class Observation:
         layers = weighted_layers(self.denoiser)
 
         def transformed(name: str) -> Sink:
-            transform, dim = transforms[name], channel_dim(layers[name])
+            transform, dim = transforms[name].to(layers[name].weight.device), channel_dim(layers[name])
             return lambda x: sinks[name](transform(x.float(), dim))
 
         layer_sinks = {name: transformed(name) for name in sinks if name in layers}

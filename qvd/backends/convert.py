@@ -24,7 +24,8 @@ Site = TypeVar("Site", LayerQuantization, OperandQuantization)
 def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
     """A deep copy of `denoiser` that executes `quantization` in simulation; the original is unchanged."""
     model = copy.deepcopy(denoiser).eval().requires_grad_(False)
-    device = next(model.parameters()).device
+    parameter = next(model.parameters())
+    device, dtype = parameter.device, parameter.dtype
     _fold_norms(model, quantization.layers)
     originals = weighted_layers(model)
     current = _follow_timestep_(model, quantization)
@@ -44,7 +45,7 @@ def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
         }
         if any(grids.values()):
             check_processor(name, attn)
-            attn.processor = OperandAttnProcessor(quantized_operands(**grids))
+            attn.processor = OperandAttnProcessor(quantized_operands(**grids, dtype=dtype))
     return model
 
 
@@ -54,11 +55,14 @@ def _fold_norms(model: nn.Module, layers: Mapping[str, LayerQuantization]) -> No
         if norm_name is None:
             continue
         norm: Any = model.get_submodule(norm_name)
+        weight, bias = norm.weight.float(), norm.bias.float()
         if layer.shift is not None:
-            norm.bias.sub_(layer.shift.to(norm.bias))
+            bias = bias - layer.shift.to(bias.device)
         if layer.scale is not None:
-            norm.weight.div_(layer.scale.to(norm.weight))
-            norm.bias.div_(layer.scale.to(norm.bias))
+            scale = layer.scale.to(weight.device)
+            weight, bias = weight / scale, bias / scale
+        norm.weight.copy_(weight)
+        norm.bias.copy_(bias)
 
 
 def _follow_timestep_(model: nn.Module, quantization: Quantization) -> CurrentTimestep | None:
@@ -76,18 +80,24 @@ def _bound(site: Site, current: CurrentTimestep | None) -> Site:
 
 
 def quantized_operands(
-    q: InputGrid | None, k: InputGrid | None, probabilities: InputGrid | None, v: InputGrid | None
+    q: InputGrid | None,
+    k: InputGrid | None,
+    probabilities: InputGrid | None,
+    v: InputGrid | None,
+    dtype: torch.dtype = torch.float32,
 ) -> Operands:
     """Attention operands as centred codes, their scales handed to the matmuls; None leaves an operand as it is."""
-    (q_step, q_scale), (k_step, k_scale), (p_step, p_scale), (v_step, v_scale) = map(_operand, (q, k, probabilities, v))
+    (q_step, q_scale), (k_step, k_scale), (p_step, p_scale), (v_step, v_scale) = (
+        _operand(grid, dtype) for grid in (q, k, probabilities, v)
+    )
     return Operands(q_step, k_step, p_step, v_step, query_key_scale=q_scale * k_scale, output_scale=p_scale * v_scale)
 
 
-def _operand(grid: InputGrid | None) -> tuple[Operand, float]:
+def _operand(grid: InputGrid | None, dtype: torch.dtype) -> tuple[Operand, float]:
     """The quantize step of an operand, and the factor that turns its result back into values."""
     if grid is None:
         return _unchanged, 1.0
-    quantizer = ActivationQuantizer(grid)
+    quantizer = ActivationQuantizer(grid, dtype=dtype)
     return quantizer, quantizer.output_scale
 
 

@@ -22,17 +22,25 @@ from qvd.spec.quantization import LayerQuantization
 class ActivationQuantizer(nn.Module):
     """q = round((x - s)/(c·Δ)) clamped, without z and Δ: the caller multiplies its weight by `output_scale`.
 
-    Non-uniform grids return their values (`output_scale` 1); without a grid, x'' = (x - s)/c itself.
+    Non-uniform grids return their values (`output_scale` 1), and in float16 all of them do: it ends below the codes of
+    16 bits, and a weight times Δ is soon too small for it. Without a grid, x'' = (x - s)/c itself.
     """
 
     factor: Tensor | None
     offset: Tensor | None
 
-    def __init__(self, grid: InputGrid | None, shift: Tensor | None = None, scale: Tensor | None = None):
-        """`shift` and `scale` broadcast against the input."""
+    def __init__(
+        self,
+        grid: InputGrid | None,
+        shift: Tensor | None = None,
+        scale: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
+        """`shift` and `scale` broadcast against the input, which has `dtype`."""
         super().__init__()
         self.grid = grid
-        self.output_scale = grid.scale if isinstance(grid, AffineGrid) else 1.0
+        self.coded = grid if isinstance(grid, AffineGrid) and dtype is not torch.float16 else None
+        self.output_scale = 1.0 if self.coded is None else self.coded.scale
         # A Python number where one does: it is the cheapest multiplication, and follows any device.
         self.constant_factor = 1 / self.output_scale
         factor, offset = None, None
@@ -50,8 +58,8 @@ class ActivationQuantizer(nn.Module):
             x = torch.addcmul(self.offset, x, self.factor)
         else:
             x = x * (self.constant_factor if self.factor is None else self.factor)
-        if isinstance(self.grid, AffineGrid):
-            x.round_().clamp_(self.grid.low_code, self.grid.high_code)
+        if self.coded is not None:
+            x.round_().clamp_(self.coded.low_code, self.coded.high_code)
         elif self.grid is not None:
             x = self.grid(x)
         return x.to(input.dtype)
@@ -70,9 +78,8 @@ class QuantizedLayer(nn.Module):
             shift, scale = None, None
         spatial_dims = 0 if isinstance(layer, nn.Linear) else layer.weight.dim() - 2
         shape = (-1, *[1] * spatial_dims)
-        self.input_quantizer = ActivationQuantizer(
-            quantization.grid, *(None if t is None else t.view(shape) for t in (shift, scale))
-        )
+        shift, scale = (None if t is None else t.view(shape) for t in (shift, scale))
+        self.input_quantizer = ActivationQuantizer(quantization.grid, shift, scale, layer.weight.dtype)
         weight = simulated_weight(layer, quantization) * self.input_quantizer.output_scale
         bias = layer.bias if quantization.bias is None else quantization.bias
         self.register_buffer("weight", weight.to(layer.weight))

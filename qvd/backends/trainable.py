@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -189,7 +190,7 @@ class TrainedOperands(nn.Module):
 
 
 class TrainedUnit:
-    """A unit of a converted model, made learnable in place: its quantized layers and attention operands by name."""
+    """A learnable float32 copy of a converted model's unit: its quantized layers and attention operands by name."""
 
     def __init__(
         self,
@@ -199,24 +200,25 @@ class TrainedUnit:
         quantization: Quantization,
         corrections: Mapping[str, Tensor],
     ) -> None:
-        def is_inside(name: str) -> bool:
-            return name == unit or name.startswith(f"{unit}.")
-
+        self.module = copy.deepcopy(model.get_submodule(unit)).float()
+        inside = {_joined(unit, name): part for name, part in self.module.named_modules()}
         self.layers = {
             name: TrainedLayer(originals[name], layer, corrections.get(name))
             for name, layer in quantization.layers.items()
-            if is_inside(name) and not layer.is_float
+            if name in inside and not layer.is_float
         }
-        replacements = {id(model.get_submodule(name)): layer for name, layer in self.layers.items()}
-        replace_modules_(model, replacements)
         self.operands: dict[str, StepQuantizer] = {}
-        for name, attn in attention_modules(model).items():
+        for inner_name, attn in attention_modules(self.module).items():
+            name = _joined(unit, inner_name)
             sites = {o: s for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None}
-            if is_inside(name) and any(site.grid for site in sites.values()):
+            if any(site.grid for site in sites.values()):
                 trained = TrainedOperands(sites).to(next(model.parameters()).device)
                 attn.processor = trained.processor()
                 self.operands |= {sites[o].name: q for o, q in trained.of_operand.items() if sites[o].grid}
-        self.module = model.get_submodule(unit)
+        if unit in self.layers:
+            self.module = self.layers[unit]
+        else:
+            replace_modules_(self.module, {id(inside[name]): layer for name, layer in self.layers.items()})
 
     @property
     def rounded_layers(self) -> list[TrainedLayer]:
@@ -228,6 +230,11 @@ class TrainedUnit:
         """Every activation quantizer whose scale can be learned."""
         quantizers = [q for layer in self.layers.values() for q in layer.modules() if isinstance(q, StepQuantizer)]
         return [q for q in [*quantizers, *self.operands.values()] if q.is_learnable]
+
+
+def _joined(unit: str, name: str) -> str:
+    """The full name of a unit's part, "" being the unit itself."""
+    return f"{unit}.{name}" if name else unit
 
 
 def replace_modules_(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:

@@ -54,7 +54,8 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         if read_config(folder / "unet")["_class_name"] == "UNetMotionModel":
             return empty_part(UNetMotionModel, folder / "unet")
         image = empty_part(UNet2DConditionModel, folder / "unet")
-        motion = empty_part(MotionAdapter, folder / "motion_adapter")
+        apart = self.architecture is None and self.motion_adapter is not None
+        motion = empty_part(MotionAdapter, self._motion_folder() if apart else folder / "motion_adapter")
         with init_empty_weights(include_buffers=False):
             return UNetMotionModel.from_unet2d(image, motion, load_weights=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -17,6 +18,10 @@ class ChannelTransform:
     @property
     def is_identity(self) -> bool:
         return self.shift is None and self.scale is None
+
+    def to(self, device: torch.device) -> ChannelTransform:
+        """The same transform for inputs on another device."""
+        return ChannelTransform(*(None if t is None else t.to(device) for t in (self.shift, self.scale)))
 
     def __call__(self, x: Tensor, dim: int) -> Tensor:
         """x'' of an `x` whose channels lie on dimension `dim`."""

@@ -97,7 +97,7 @@ def _power(x: Tensor, n_bits: int) -> list[Grid]:
 
 def _uniform(x: Tensor, n_bits: int) -> list[Grid]:
     """The affine grid, min-max and shrunken as in the lp search."""
-    factors = shrink_factors().double()
+    factors = shrink_factors().double().to(x.device)
     scales, zero_points = affine_parameters(x.min().clamp(max=0) * factors, x.max().clamp(min=0) * factors, n_bits)
     return [AffineGrid(n_bits, s, z) for s, z in zip(scales.tolist(), zero_points.tolist(), strict=True)]
 

@@ -55,14 +55,24 @@ class CachedActivations:
             rows = tensor.detach().unflatten(0, (-1, leaf["shape"][0]))
             mapped[first : first + len(rows)] = rows.to(mapped.dtype)
 
-    def take(self, entries: Sequence[int], device: str | torch.device = "cpu") -> Any:
-        """The value for some entries, in that order."""
+    def blank(self, folder: Path) -> CachedActivations:
+        """An empty cache for values of the same shapes and types, and as many entries."""
+        shutil.rmtree(folder, ignore_errors=True)
+        return CachedActivations(folder, self.num_entries, self.structure, self.leaves)
+
+    def take(self, entries: Sequence[int], device: str | torch.device = "cpu", widen: bool = False) -> Any:
+        """The value for some entries, in that order; `widen`: half-precision tensors as float32."""
         index = torch.as_tensor(entries)
         tensors = [
-            mapped[index].flatten(0, 1).to(device, getattr(torch, leaf["dtype"]))
-            for mapped, leaf in zip(self._maps, self.leaves, strict=True)
+            mapped[index].flatten(0, 1).to(device, _widened(dtype) if widen else dtype)
+            for mapped, dtype in zip(self._maps, self.dtypes, strict=True)
         ]
         return _restore(self.structure, tensors)
+
+    @property
+    def dtypes(self) -> list[torch.dtype]:
+        """The tensors' own types."""
+        return [getattr(torch, leaf["dtype"]) for leaf in self.leaves]
 
     def remove(self) -> None:
         """Delete the files."""
@@ -74,6 +84,10 @@ class CachedActivations:
         stored = torch.bfloat16 if leaf["dtype"].startswith(("float", "bfloat")) else getattr(torch, leaf["dtype"])
         size = torch.Size(shape).numel()
         return torch.from_file(str(self.folder / f"{number}.bin"), shared=True, size=size, dtype=stored).view(shape)
+
+
+def _widened(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
 
 
 def _describe(tensor: Tensor, num_entries: int) -> dict[str, Any]:

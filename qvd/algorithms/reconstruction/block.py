@@ -29,7 +29,10 @@ def channel_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 class UnitData:
-    """Inputs of a unit from the quantized model, and its outputs in the floating-point model."""
+    """Inputs of a unit from the quantized model, and its outputs in the floating-point model.
+
+    Half-precision ones come as float32, which units are learned in whatever the model's own type.
+    """
 
     def __init__(self, inputs: CachedActivations, targets: CachedActivations, device: torch.device) -> None:
         self.inputs, self.targets, self.device = inputs, targets, device
@@ -37,7 +40,8 @@ class UnitData:
 
     def take(self, entries: Any) -> tuple[tuple[tuple, dict[str, Any]], Tensor]:
         """((args, kwargs), target) of some entries."""
-        return self.inputs.take(entries, self.device), self.targets.take(entries, self.device)
+        inputs, targets = (cache.take(entries, self.device, widen=True) for cache in (self.inputs, self.targets))
+        return inputs, targets
 
     def sample(self, batch_size: int, generator: torch.Generator) -> tuple[tuple[tuple, dict[str, Any]], Tensor]:
         """A random batch of different entries."""

@@ -193,13 +193,10 @@ class _Pass:
 
 @torch.no_grad()
 def _propagate(unit: TrainedUnit, data: UnitData, folder: Path) -> CachedActivations:
-    """The unit's outputs on its cached inputs: what the next units see."""
-    outputs: CachedActivations | None = None
+    """The unit's outputs on its cached inputs, in the model's own type: what the next units see."""
+    outputs = data.targets.blank(folder)
     for span, (args, kwargs), _ in data.batches():
-        output = unit.module(*args, **kwargs)
-        outputs = outputs or CachedActivations.like(folder, data.num_entries, output, len(span))
-        outputs.put(span.start, output)
-    assert outputs is not None, "there is at least one entry"
+        outputs.put(span.start, unit.module(*args, **kwargs))
     return outputs
 
 

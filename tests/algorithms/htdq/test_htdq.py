@@ -5,6 +5,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
 
 from qvd.algorithms.htdq.grids import TemporalChoice, candidate_grids, report, select_grid, select_grids
@@ -121,3 +122,12 @@ def test_report_by_hand():
     assert notes["distinct_codes"] == (3 + 2) / 2
     assert notes["smallest_level"] == 0
     assert report(x, MixedGrid(4, edge=0.5, maximum=4.5))["smallest_level"] == 0.0625
+
+
+@pytest.mark.parametrize("form", [form for form in HtdqForm if form is not HtdqForm.off])
+def test_candidates_are_searched_on_the_features_device(form):
+    """Fake tensors say where they lie without a GPU: only their values are missing, never a device."""
+    with FakeTensorMode():
+        features = torch.empty(10, 4, device="cuda", dtype=torch.float64)
+        with pytest.raises(DataDependentOutputException):
+            candidate_grids(features, 8, form)
