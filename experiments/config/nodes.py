@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
 from hydra.utils import get_class
@@ -63,6 +63,9 @@ def _writable(schema: DictConfig) -> DictConfig:
     """OmegaConf makes the node of a frozen dataclass read-only, which would keep merge from filling it."""
     OmegaConf.set_readonly(schema, False)
     for key in map(str, schema):
+        declared = cast(Any, schema._get_node(key))._metadata.ref_type
+        if OmegaConf.is_missing(schema, key) and is_dataclass(declared):  # a required group of options
+            schema[key] = OmegaConf.structured(declared)
         if not OmegaConf.is_missing(schema, key) and OmegaConf.is_dict(schema[key]):
             _writable(schema[key])
     return schema

@@ -1,0 +1,139 @@
+"""A method with a grid of its own, a model family, a dataset and an engine: each one class and one yaml, no list.
+
+(A metric is one declaration: tests/experiments/test_new_metric.py.)
+"""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from experiments import attributes
+from experiments.config import build
+from experiments.experiment import run_experiment
+
+MODULE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from experiments.engines.base import Engine
+
+from qvd.data.base import DrawnClips
+from qvd.methods.base import PTQMethod
+from qvd.models.modelscope import ModelScope
+from qvd.numerics.grids import Grid
+
+
+@dataclass(frozen=True)
+class Thirds(Grid):
+    form: ClassVar[str] = "thirds"
+    largest: float
+
+    @property
+    def num_levels(self):
+        return 3
+
+    def codes(self, x):
+        return torch.round(x / self.largest).clamp(-1, 1).long() + 1
+
+    def values(self, codes):
+        return (codes.double() - 1) * self.largest
+
+
+@dataclass(frozen=True)
+class MyMethod(PTQMethod):
+    share: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise ValueError(f"quantizer.share={self.share}: must be in (0, 1]")
+
+    def quantize(self, denoiser, ranges, calibration, context):
+        from dataclasses import replace
+
+        plain = self.assemble(denoiser, ranges, self.site_bits(denoiser, context), {}, {"share": self.share})
+        grid = Thirds(2, self.share * ranges["conv_in"].high)
+        layers = {**plain.layers, "conv_in": replace(plain.layers["conv_in"], grid=grid)}
+        return replace(plain, layers=layers)
+
+
+@dataclass(frozen=True)
+class MyModel(ModelScope):
+    brightness: int = 0
+
+    def sample(self, pipeline, prompts, generators, num_inference_steps):
+        videos = super().sample(pipeline, prompts, generators, num_inference_steps)
+        return (videos.int() + self.brightness).clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class MyClips(DrawnClips):
+    grey: int = 100
+    prompts_match_clips: ClassVar[bool] = False
+
+    def prompt(self, index, split="evaluation"):
+        return f"a red circle number {index}"
+
+    def describe(self):
+        return "my clips"
+
+    def manifest(self):
+        return f"grey {self.grey}"
+
+    def frames(self, index):
+        return np.random.default_rng(index).integers(0, self.grey, (8, 3, 32, 32), np.uint8)
+
+
+FILLED = []
+
+
+class MyEngine(Engine):
+    def fill(self, config, arms, overrides, reporter):
+        FILLED.extend(arm.name for arm in arms)
+"""
+YAMLS = {
+    "quantizer": "_target_: mine.MyMethod\nname: mine\ncalibration: {num_samples: 1, num_steps: 1}\nshare: 0.25\n",
+    "model": "_target_: mine.MyModel\npath: weights/tiny_modelscope\nnum_frames: 8\nresolution: 32\n"
+    "num_inference_steps: 2\nguidance_scale: 2.0\nbatch_size: 8\nembedded: true\nbrightness: 3\n",
+    "dataset": "_target_: mine.MyClips\ngrey: 90\n",
+    "engine": "_target_: mine.MyEngine\n",
+}
+WORDS = [*(f"{group}=mine" for group in YAMLS), "n_videos=8", "protocol.min_videos=8", "protocol.prompts=captions"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A conf folder and a module with the additions."""
+    shutil.copytree(build.CONF, tmp_path / "conf")
+    for group, text in YAMLS.items():
+        (tmp_path / "conf" / group / "mine.yaml").write_text(text)
+    (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in (build, attributes):
+        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def test_additions_of_one_file_and_one_yaml_make_a_whole_run(home):
+    words = [*WORDS, f"store={home}/store", "tracking=disabled"]
+    run_experiment(attributes.compose_run_config(words), home / "run", "", words)
+    import mine
+
+    arms = json.loads((home / "run" / "metrics.json").read_text())["arms"]
+    assert mine.FILLED == list(arms) == ["fp", "mine w8a8"]
+    assert arms["mine w8a8"]["reference"] == "my clips" and arms["mine w8a8"]["psnr_fp"] < 60
+    assert arms["mine w8a8"]["quantization"] == {"share": 0.25}
+    assert '"form": "thirds"' in next((home / "store" / "quantization").glob("*.json")).read_text().replace('\\"', '"')
+
+
+def test_an_additions_own_options_are_checked(home):
+    with pytest.raises(ValueError, match=r"quantizer.share=2.0: must be in \(0, 1\]"):
+        attributes.compose_run_config([*WORDS, "quantizer.share=2"])
+    with pytest.raises(ValueError, match=r"quantizer.shar=1: no such option"):
+        attributes.compose_run_config([*WORDS, "+quantizer.shar=1"])
