@@ -49,8 +49,8 @@ class ActivationQuantizer(nn.Module):
         if shift is not None:
             factor = torch.full_like(shift, self.constant_factor) if factor is None else factor
             offset = -shift * factor
-        self.register_buffer("factor", factor)
-        self.register_buffer("offset", offset)
+        self.register_buffer("factor", factor, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         x = input.float()
@@ -66,7 +66,11 @@ class ActivationQuantizer(nn.Module):
 
 
 class QuantizedLayer(nn.Module):
-    """Common part of the wrappers: quantizer of the input, cached weight and bias."""
+    """Common part of the wrappers: quantizer of the input, cached weight and bias.
+
+    What is saved of it are the spec's own tensors under their own names. The cached weight, which holds the input's
+    step too, is not among them: under the floating-point layer's key it would load as that, and compute something else.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -82,7 +86,10 @@ class QuantizedLayer(nn.Module):
         self.input_quantizer = ActivationQuantizer(quantization.grid, shift, scale, layer.weight.dtype)
         weight = simulated_weight(layer, quantization) * self.input_quantizer.output_scale
         bias = layer.bias if quantization.bias is None else quantization.bias
-        self.register_buffer("weight", weight.to(layer.weight))
+        for name, tensor in quantization.tensors.items():
+            if name != "bias":
+                self.register_buffer(name, tensor.clone())  # q, k and v share theirs, which no file may
+        self.register_buffer("weight", weight.to(layer.weight), persistent=False)
         self.register_buffer("bias", None if bias is None else bias.detach().to(layer.weight))
 
     def extra_repr(self) -> str:
@@ -119,7 +126,8 @@ class QuantizedConv(QuantizedLayer):
         self.convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[layer.weight.dim() - 3]
         self.geometry = (layer.stride, layer.padding, layer.dilation)
         self.groups = layer.groups
-        self.register_buffer("border", quantization.border)
+        if quantization.border is None:
+            self.register_buffer("border", None)
         self._border_terms: dict[Any, Tensor] = {}
 
     def forward(self, input: Tensor) -> Tensor:

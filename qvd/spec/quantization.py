@@ -109,6 +109,16 @@ class LayerQuantization:
     notes: Notes = field(default_factory=dict)
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored of the layer, by its name there; codes of at most 4 bits are packed two per byte."""
+        named = {f: tensor for f in LAYER_TENSORS if (tensor := getattr(self, f)) is not None}
+        if self.weight is not None:
+            named["codes"] = pack(self.weight.codes, self.weight.n_bits)
+            named["weight_scale"] = self.weight.scale
+            named["weight_zero_point"] = self.weight.zero_point
+        return {name: tensor.contiguous() for name, tensor in named.items()}
+
+    @property
     def is_float(self) -> bool:
         """Whether the layer is left as it was."""
         return self.weight is None and self.grid is None and self.shift is None and self.scale is None
@@ -143,14 +153,9 @@ class Quantization:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat tensors for safetensors; weights of at most 4 bits are packed two codes per byte."""
-        tensors: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            tensors |= {f"{name}.{f}": getattr(layer, f) for f in LAYER_TENSORS if getattr(layer, f) is not None}
-            if layer.weight is not None:
-                tensors[f"{name}.codes"] = pack(layer.weight.codes, layer.weight.n_bits)
-                tensors[f"{name}.weight_scale"] = layer.weight.scale
-                tensors[f"{name}.weight_zero_point"] = layer.weight.zero_point
-        return {key: tensor.contiguous() for key, tensor in tensors.items()}
+        return {
+            f"{name}.{field}": tensor for name, layer in self.layers.items() for field, tensor in layer.tensors.items()
+        }
 
     @property
     def metadata(self) -> dict[str, str]:
