@@ -13,13 +13,14 @@ import yaml
 from experiments.arms import ArmRunner, Outcome
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.progress import Reporter
+from experiments.provenance import provenance
 from experiments.report.html import write_report
 from experiments.report.media import write_gif, write_grid, write_mp4
 from experiments.report.table import build_table
 from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
-from experiments.tracking.wandb_run import provenance, track_arm
+from experiments.tracking.wandb_run import track_arm
 from qvd.store.artifacts import NotStoredError, Store
 
 

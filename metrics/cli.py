@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metrics.extractors.loading import load_extractor
 from metrics.options import EXTRACTORS, ClipRule, Protocol
 from metrics.protocols import load_protocol
 
@@ -97,6 +96,8 @@ def run_fvd(options: argparse.Namespace) -> dict[str, Any]:
     for sources, where in ((real, "the reference folder"), (generated, options.generated)):
         check_count(len(sources), where, protocol)
     weights = options.weights or protocol.extractor_weights
+    from metrics.extractors.loading import load_extractor
+
     extractor = load_extractor(protocol.extractor, weights).to(options.device)
     skipped: list[VideoError] = []
     sides = ((generated, protocol.generated_rule), (real, protocol.reference_rule))

@@ -58,7 +58,7 @@ def ranking_metric() -> Metric:
 
 def catalogue_modules() -> tuple[str, ...]:
     """The dotted names of the modules that declare metrics."""
-    return tuple(f"{catalogue.__name__}.{module.name}" for module in iter_modules(catalogue.__path__))
+    return tuple(f"{catalogue.__name__}.{found.name}" for found in iter_modules(catalogue.__path__))
 
 
 def _declarations() -> Iterator[Metric]:

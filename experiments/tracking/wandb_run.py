@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +13,13 @@ import wandb
 from PIL import Image
 
 from experiments.options import Tracking, TrackingMode
+from experiments.provenance import provenance
 from experiments.report.figures import histogram_ranges
 from experiments.report.media import write_gif
 from experiments.report.tabular import Table
 from experiments.result import ArmResult
 from metrics.declaration import INTERVAL_SUFFIX, Place
 
-_REPOSITORY = Path(__file__).parents[2]
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
 _SAMPLE_VIDEOS = 4
 _HISTOGRAM_BINS = 256  # wandb takes at most 512
 
@@ -82,20 +77,6 @@ def track_arm(
     return Path(run.dir).parent
 
 
-def provenance() -> dict[str, Any]:
-    """Commit and whether the tree differs from it (None outside a git checkout), versions, platform, UTC date."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {
-        "git_commit": commit,
-        "git_dirty": None if changes is None else bool(changes),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in _LIBRARIES},
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
-
-
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as "seconds/sampling", intervals as "fvd_ci/low" and "fvd_ci/high"; None is left out."""
     flat: dict[str, Any] = {}
@@ -151,11 +132,3 @@ def _table_and_figures(table: Table, figures: Mapping[str, bytes]) -> dict[str, 
         "protocol": wandb.Html(f"<pre>{table.caption}</pre>", inject=False),
     }
     return logged | {f"figures/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in figures.items()}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", _REPOSITORY, *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -13,6 +13,7 @@ from experiments.config.build import CONF
 from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.models.difficulty import ChannelGain, normal_scores, raise_disparity_, skew_temporal_features_
+from qvd.models.loading import load
 from qvd.models.sampling import sample_batch
 from qvd.options.model import DType, Offload
 from tests.architectures import ARCHITECTURES, SIZES, build
@@ -149,7 +150,7 @@ def adapter(request, random_adapter):
 @torch.no_grad()
 def test_every_family_keeps_its_samples_and_reports_the_dialled_features(adapter):
     dialled = replace(adapter, disparity=30.0, asymmetry=1.0, temporal_skew=1.5)
-    pipelines = [a.load("cpu", PROMPT) for a in (adapter, dialled)]
+    pipelines = [load(a, "cpu", PROMPT) for a in (adapter, dialled)]
     networks = [adapter.denoiser(pipeline) for pipeline in pipelines]
     plain, features = (adapter.temporal_features(n, adapter.timesteps(pipelines[1], 2)) for n in networks)
     seen = {name: [] for name in features}

@@ -11,6 +11,7 @@ from experiments.attributes import compose_run_config
 from experiments.dry_run import DEFAULTS, differences, main, stages_of
 from experiments.float32_layers import Float32Layers, fastest_layers
 from qvd.options.model import DType, Init
+from tests.end_to_end.choices import with_model
 from tests.models.conftest import FAMILIES
 
 STAGES = ("FP sampling", "calibration set", "ranges", "quantization", "quantized sampling")
@@ -43,7 +44,7 @@ def test_the_table_names_what_differs_from_the_config():
 def test_every_family_runs_in_bfloat16_with_random_weights(family, random_adapter, tmp_path):
     words = [f"{key}={value}" for key, value in DEFAULTS.items()]
     model = replace(random_adapter(family), init=Init.random, dtype=DType.bfloat16, batch_size=1)
-    config = replace(compose_run_config(words), model=model, n_videos=1)
+    config = replace(with_model(compose_run_config(words), model), n_videos=1)
     with Float32Layers():
         found = list(stages_of(config, tmp_path))
     assert [name.split(" (")[0] for name, _, _ in found] == list(STAGES)

@@ -134,7 +134,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from qvd.algorithms.reconstruction import block
-from tests.quant.reconstruction.test_engine import *
+from tests.algorithms.reconstruction.test_engine import *
 
 losses, original = 0, block.channel_loss
 

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.options import Tracking, TrackingMode
+from experiments.provenance import provenance
 from experiments.report.table import build_table
-from experiments.tracking.wandb_run import flatten, provenance, track_arm
+from experiments.tracking.wandb_run import flatten, track_arm
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,7 +100,7 @@ def test_flatten_names_the_parts():
 
 def test_provenance_is_json_and_needs_no_heavy_import():
     code = (
-        "import sys, json; from experiments.tracking.wandb_run import provenance; json.dumps(provenance());"
+        "import sys, json; from experiments.provenance import provenance; json.dumps(provenance());"
         "print([m for m in ('torch', 'wandb', 'matplotlib', 'diffusers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
