@@ -63,6 +63,6 @@ def catalogue_modules() -> tuple[str, ...]:
 
 def _declarations() -> Iterator[Metric]:
     for module in catalogue_modules():
-        for value in vars(import_module(module)).values():
+        for value in import_module(module).__dict__.values():
             if isinstance(value, Metric):
                 yield value
