@@ -77,10 +77,14 @@ class RemoteReporter(Reporter):
 
 
 class LocalEngine(Engine):
-    """As many processes as the run's `workers`; a single one is this process itself, which fills as it goes."""
+    """As many processes as the run's `workers`; a single one is this process itself, which fills as it goes.
+
+    A single arm that is left goes to a worker too: sums of features round by the number of threads, and a resumed run
+    must end in the numbers of one that was let alone.
+    """
 
     def fill(self, config: RunConfig, arms: Sequence[Arm], overrides: list[str], reporter: Reporter) -> None:
-        if config.workers > 1 and len(arms) > 1:
+        if config.workers > 1 and arms:
             fill_store(config, arms, overrides, reporter)
 
 

@@ -16,14 +16,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load, save
 
 from qvd.store.digest import enum_value, fingerprint
 from qvd.store.memory import PeakMemory
 from qvd.store.source import changed_modules, code_digest, module_digests
-
-if TYPE_CHECKING:
-    import torch
 
 MOST_NAMED = 6  # changed modules in one warning
 
@@ -124,8 +125,6 @@ class Store:
         return self._fetch(_Recipe(stage, inputs, tuple(code)), compute, self._locate)
 
     def _fetch(self, recipe: _Recipe, compute: Callable[[], Result], read: Callable[[str, str], T | None]) -> T:
-        from filelock import FileLock
-
         stage, key = recipe.stage, recipe.key
         existing = read(stage, key)
         if existing is not None:
@@ -175,8 +174,6 @@ class Store:
             warnings.warn(message, CodeChangedWarning, stacklevel=4)
 
     def _write(self, recipe: _Recipe, compute: Callable[[], Result]) -> None:
-        from safetensors.torch import save
-
         memory, started = PeakMemory(), time.perf_counter()
         tensors, metadata = compute()
         seconds = time.perf_counter() - started
@@ -199,8 +196,6 @@ class Store:
         shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
-        from safetensors.torch import load
-
         sidecar = self._sidecar(stage, key)
         if not sidecar.exists():
             return None
