@@ -12,7 +12,8 @@ from experiments.progress import Reporter
 from experiments.result import ArmResult
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.figure_stage import StudiedArm
-from experiments.stages.stages import StageOutput, StageResult, Stages
+from experiments.stages.staged import Staged
+from experiments.stages.stages import StageOutput, Stages
 from qvd.options.model import Init
 from qvd.store.artifacts import Store
 
@@ -68,7 +69,7 @@ class ArmRunner:
         self,
         stages: Stages,
         arm: Arm,
-        samples: StageResult,
+        samples: Staged,
         cost: Mapping[str, Any],
         own: Mapping[str, Any],
         timed: Mapping[str, StageOutput],
@@ -88,7 +89,7 @@ class ArmRunner:
                 **_costs({**timed, "metrics": metrics}),
             },
             prompts=prompts,
-            videos=samples.tensors["videos"],
+            videos=samples.videos,
             quantization_map=[],
             command=_command(self.overrides, arm.overrides),
         )

@@ -81,7 +81,7 @@ def measure(config: RunConfig) -> Attributes:
     if not isinstance(config.dataset, Shapes):
         raise ValueError(f"dataset={config.dataset.describe()}: attribute accuracy needs dataset=shapes")
     classifier = ShapesClassifier.load()
-    samples = Stages(config, Store(config.store), Reporter()).samples(None).tensors["videos"]
+    samples = Stages(config, Store(config.store), Reporter()).samples(None).videos[:]
     real = torch.stack([torch.from_numpy(config.dataset.clip(index).frames) for index in range(HELD_OUT_CLIPS)])
     with torch.no_grad():
         generated, shuffled, reference = map(classifier.features, (samples, shuffle_frames(samples), real))

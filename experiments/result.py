@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-import torch
+from torch import Tensor
 
 from experiments.config.run_config import arm_name
+
+
+class Videos(Protocol):
+    """uint8 (N, T, 3, H, W), in memory or on disk."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +52,13 @@ class ArmResult(ArmMetrics):
 
     Attributes:
         prompts: the captions, in sample order.
-        videos: uint8 (N, T, 3, H, W), in sample order.
+        videos: in sample order.
         quantization_map: one row per quantized layer or matmul operand; empty for FP.
         histograms: activation histograms by site: {"counts": array, "low": float, "high": float}.
     """
 
     prompts: list[str]
-    videos: torch.Tensor
+    videos: Videos
     quantization_map: list[dict[str, Any]]
     histograms: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
+from experiments.stages import code
 from experiments.stages.reference import check_skipped, reference_clips, reference_key
-from experiments.stages.stages import StageResult, code
+from experiments.stages.staged import Staged
 from metrics.declaration import MetricValue, SetMetric, VideoMetric
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.loading import load_extractor
@@ -69,7 +70,7 @@ class Evaluator:
         check_skipped(reference, stored.metadata["skipped"])
         return stored
 
-    def features(self, samples: StageResult) -> Artifact:
+    def features(self, samples: Staged) -> Artifact:
         """Features of generated videos, at the protocol's length and resolution."""
         rule = self.config.protocol.generated_rule
         inputs = {
@@ -79,7 +80,7 @@ class Evaluator:
         }
 
         def compute() -> Result:
-            batches = samples.tensors["videos"].split(EXTRACTION_BATCH)
+            batches = samples.videos.split(EXTRACTION_BATCH)
             return {"features": self._extract(fit_videos(batch, rule) for batch in batches)}, {}
 
         return self.store.fetch("features", inputs, compute, code.features(self.extractor))
@@ -96,7 +97,7 @@ class Evaluator:
             if isinstance(metric, VideoMetric)
         }
 
-    def metrics(self, samples: StageResult, fp_samples: StageResult, prompts: list[str]) -> Artifact:
+    def metrics(self, samples: Staged, fp_samples: Staged, prompts: list[str]) -> Artifact:
         """Every declared metric of one arm; as tensors the scores of each video (N,), by their metric's key.
 
         `fp_samples` are the FP model's videos from the same seeds and prompts.
@@ -134,9 +135,7 @@ class Evaluator:
         paired = self.config.reference.prompts_match_clips and len(arm) == len(clips)
         return FeatureSets(features=arm, fp_features=fp, reference=clips, paired=paired)
 
-    def _video_batches(
-        self, samples: StageResult, fp_samples: StageResult | None, prompts: list[str]
-    ) -> Iterator[VideoBatch]:
+    def _video_batches(self, samples: Staged, fp_samples: Staged | None, prompts: list[str]) -> Iterator[VideoBatch]:
         """The arm's videos beside FP's, and their prompts; None: they are FP's own."""
         context = MetricContext(
             protocol=self.config.protocol, prompts=prompts, device=self.config.device, networks=self._networks
@@ -144,18 +143,13 @@ class Evaluator:
         first = 0
         pairs: Iterable[tuple[torch.Tensor, torch.Tensor | None]]
         if fp_samples is None:
-            pairs = ((videos, None) for videos in _parts(samples))
+            pairs = ((videos, None) for videos in samples.videos.split(METRIC_BATCH))
         else:
-            pairs = zip(_parts(samples), _parts(fp_samples), strict=True)
+            pairs = zip(samples.videos.split(METRIC_BATCH), fp_samples.videos.split(METRIC_BATCH), strict=True)
         for videos, fp_videos in pairs:
             of_batch = prompts[first : first + len(videos)]
             yield VideoBatch(videos=videos, prompts=of_batch, context=context, fp_videos=fp_videos)
             first += len(videos)
-
-
-def _parts(samples: StageResult) -> Iterable[torch.Tensor]:
-    """The videos in order, `METRIC_BATCH` at a time."""
-    return samples.tensors["videos"].split(METRIC_BATCH)
 
 
 def _document(results: Mapping[str, MetricValue], sets: FeatureSets) -> dict[str, Any]:

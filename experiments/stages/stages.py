@@ -7,9 +7,8 @@ and the pipeline is loaded only when a stage really has to run.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +18,10 @@ from torch import nn
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.stages import code
+from experiments.stages.staged import Staged
 from metrics.fidelity import step_sqnr
 from qvd.algorithms.reconstruction.unit_store import UnitStore
 from qvd.backends.convert import convert
-from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
@@ -35,63 +34,13 @@ from qvd.models.loading import load
 from qvd.models.sampling import batches, sample_batch
 from qvd.options.calibration import CalibrationPlan
 from qvd.spec.quantization import Quantization
-from qvd.store.artifacts import Artifact, ArtifactFile, Result, Store
+from qvd.store.artifacts import Artifact, Result, Store
 from qvd.store.digest import fingerprint
 
 SQNR_VIDEOS = 8
 
 
-@dataclass(frozen=True)
-class StageResult:
-    """Output of a stage that may consist of several artifacts.
-
-    Attributes:
-        key: hash that stands for all of it in later stages' inputs.
-        tensors: the joined content.
-        seconds: time that computing it took, whenever that was.
-        peak_memory_bytes: highest memory use of any part.
-    """
-
-    key: str
-    tensors: dict[str, torch.Tensor]
-    seconds: float
-    peak_memory_bytes: int
-
-    @classmethod
-    def join(cls, parts: list[Artifact]) -> StageResult:
-        tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
-        return cls(
-            key=fingerprint([part.key for part in parts]),
-            tensors=tensors,
-            seconds=sum(part.seconds for part in parts),
-            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
-        )
-
-
-@dataclass(frozen=True)
-class CalibrationResult:
-    """The calibration set as its files; the rest as in `StageResult`."""
-
-    key: str
-    files: tuple[Path, ...]
-    seconds: float
-    peak_memory_bytes: int
-
-    @classmethod
-    def join(cls, parts: list[ArtifactFile]) -> CalibrationResult:
-        return cls(
-            key=fingerprint([part.key for part in parts]),
-            files=tuple(part.path for part in parts),
-            seconds=sum(part.seconds for part in parts),
-            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
-        )
-
-    def open(self, device: str) -> CalibrationSet:
-        """The set, read from its files as it is used."""
-        return CalibrationSet.from_files(self.files, device)
-
-
-StageOutput = StageResult | CalibrationResult | Artifact
+StageOutput = Staged | Artifact
 
 
 class Stages:
@@ -145,8 +94,8 @@ class Stages:
             return  # nothing to check, and no need to load the pipeline
         arm.method.site_bits(self.fp_denoiser, QuantizationContext(arm.bits, self.config.model, torch.empty(0)))
 
-    def samples(self, quantized: Artifact | None) -> StageResult:
-        """uint8 `videos` (n_videos, T, 3, H, W) of the FP model (None) or of a quantized denoiser."""
+    def samples(self, quantized: Artifact | None) -> Staged:
+        """The videos of the FP model (None) or of a quantized denoiser."""
         config, loaded = self.config, list[Any]()
         sampling = code.sampling(config.model, quantized is not None)
         parts = []
@@ -166,8 +115,8 @@ class Stages:
                     loaded.append(self.fp_denoiser if quantized is None else self._converted(quantized))
                 return {"videos": self._draw(loaded[0], indices, prompts)}, {"prompts": prompts}
 
-            parts.append(self.store.fetch("samples", inputs, compute, sampling))
-        return StageResult.join(parts)
+            parts.append(self.store.fetch_file("samples", inputs, compute, sampling))
+        return Staged.join(parts)
 
     def _draw(self, denoiser: nn.Module, indices: range, prompts: list[str]) -> torch.Tensor:
         """The evaluation videos `indices` of a denoiser."""
@@ -220,7 +169,7 @@ class Stages:
 
         return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model))
 
-    def calibration(self, plan: CalibrationPlan) -> CalibrationResult:
+    def calibration(self, plan: CalibrationPlan) -> Staged:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
         config = self.config
         plan.check(config.num_inference_steps)
@@ -251,16 +200,16 @@ class Stages:
                 return captured, {}
 
             parts.append(self.store.fetch_file("calibration", inputs, compute, code.calibration(config.model)))
-        return CalibrationResult.join(parts)
+        return Staged.join(parts)
 
-    def ranges(self, calibration: CalibrationResult) -> Artifact:
+    def ranges(self, calibration: Staged) -> Artifact:
         """Histograms and per-channel extremes at every activation site."""
         inputs = {"calibration": calibration.key}
 
         def compute() -> Result:
             entries = min(16, 2 * self.config.model.batch_size)  # what the model samples together, at most
             ranges = observe(
-                self.fp_denoiser, calibration.open(self.config.device), entries, progress=self.reporter.track
+                self.fp_denoiser, calibration.calibration_set(self.config.device), entries, progress=self.reporter.track
             )
             return ranges.to_tensors(), {}
 
@@ -276,7 +225,7 @@ class Stages:
             for site, observed in Ranges.from_tensors(ranges.tensors).items()
         }
 
-    def quantization(self, arm: Arm, calibration: CalibrationResult, ranges: Artifact) -> Artifact:
+    def quantization(self, arm: Arm, calibration: Staged, ranges: Artifact) -> Artifact:
         """Integer codes, scales and grids of every layer, with the readable quantization map."""
         entries, options = code.quantization(arm.method), asdict(arm.method)
         del options["name"]  # changes nothing but how it is called
@@ -294,7 +243,7 @@ class Stages:
             context = QuantizationContext(
                 arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
             )
-            captured = calibration.open(self.config.device)
+            captured = calibration.calibration_set(self.config.device)
             quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), captured, context)
             size = {
                 "stored": stored_bytes(quantization, self.fp_denoiser),
@@ -312,7 +261,7 @@ class Stages:
         inputs = {"calibration": calibration.key}
 
         def compute() -> Result:
-            entry = calibration.open(self.config.device).take([0])
+            entry = calibration.calibration_set(self.config.device).take([0])
             operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
             size = num_bytes(self.fp_denoiser.parameters())
             return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}

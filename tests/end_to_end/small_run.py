@@ -116,4 +116,4 @@ class SmallRun:
 
     def videos(self, name):
         """uint8 (N_VIDEOS, T, 3, H, W)."""
-        return self.stages.samples(None if name == FP else self.quantized(name)).tensors["videos"]
+        return self.stages.samples(None if name == FP else self.quantized(name)).videos[:]

@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from experiments.report.figures import build_figures
 from experiments.report.table import build_table
 from experiments.report.tabular import to_csv, to_markdown
 from experiments.stages.evaluation import Evaluator
-from experiments.stages.stages import StageResult
 from experiments.tracking.wandb_run import flatten
 from metrics import catalogue
 from metrics.registry import declared_metrics
@@ -73,7 +73,7 @@ def measure(videos, folder):
     """The metrics artifact of each set of videos, the first being FP's."""
     config = compose_run_config(["model=tiny_modelscope", "quantizer=naive", f"n_videos={N_VIDEOS}"])
     evaluator = Evaluator(config, Store(folder), Reporter(quiet=True))
-    samples = [StageResult(str(i), {"videos": of_arm}, 0.0, 0) for i, of_arm in enumerate(videos)]
+    samples = [SimpleNamespace(key=str(i), videos=of_arm) for i, of_arm in enumerate(videos)]
     prompts = config.reference.prompts("evaluation", range(N_VIDEOS))
     return [evaluator.metrics(of_arm, samples[0], prompts) for of_arm in samples]
 

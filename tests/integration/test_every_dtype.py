@@ -74,6 +74,6 @@ def test_quantizes_and_samples(case, arms, name):
     quantized = stages.quantization(arm, stages.calibration(arm.method.calibration), case.ranges)
     assert quantized.tensors
     assert all(tensor.isfinite().all() for tensor in quantized.tensors.values())
-    videos, expected = (stages.samples(q).tensors["videos"] for q in (quantized, None))
+    videos, expected = (stages.samples(q).videos[:] for q in (quantized, None))
     assert videos.shape == (1, FRAMES, 3, SIDE, SIDE) and expected.float().std() > 0
     assert psnr(videos, expected) > 20, "whatever is not finite ends as black pixels"

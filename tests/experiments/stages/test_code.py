@@ -10,14 +10,15 @@ from baselines.naive import Naive
 from experiments.attributes import compose_run_config
 from experiments.progress import Reporter
 from experiments.stages import code as stage_code
-from experiments.stages.stages import CalibrationResult, Stages
+from experiments.stages.staged import Staged
+from experiments.stages.stages import Stages
 from qvd.methods.qvd import QVD
 from qvd.store.artifacts import Artifact, NotStoredError, Store
 from qvd.store.source import PACKAGES, reached_modules
 from tests.end_to_end.choices import as_choice
 
 ROOT = Path(__file__).parents[3]
-CALIBRATION = CalibrationResult("calibration", (), 0.0, 0)
+CALIBRATION = Staged("calibration", (), 0.0, 0)
 RANGES = Artifact("ranges", {})
 QUANTIZED = Artifact("quantized", {})
 
