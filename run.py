@@ -14,20 +14,22 @@ from experiments.errors import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> float | None:
+    """Run the config; to a Hydra sweeper its objective."""
     with one_line_errors():
         hydra_config = HydraConfig.get()
         run = build_run_config(config, dict(hydra_config.runtime.choices))
 
         from experiments.experiment import run_experiment
 
-        folder = run_experiment(
+        finished = run_experiment(
             run,
             run_dir=Path(hydra_config.runtime.output_dir),
             resolved=OmegaConf.to_yaml(config, resolve=True),
             overrides=list(hydra_config.overrides.task),
         )
-        print(folder)
+        print(finished.folder)
+        return finished.objective
 
 
 if __name__ == "__main__":

@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
-from experiments.result import ArmResult
+from experiments.record import split_estimates
+from experiments.result import ArmResult, Conditions, Costs, ExtractorIdentity, ModelBytes, StepSqnr
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.figure_stage import StudiedArm
 from experiments.stages.staged import Staged
 from experiments.stages.stages import StageOutput, Stages
 from qvd.options.model import Init
-from qvd.store.artifacts import Store
+from qvd.store.artifacts import Artifact, Store
 
 Outcome = tuple[ArmResult, StudiedArm | None]
-_DENOISER_COSTS = ("model_bytes", "macs", "bops")
 
 
 class ArmRunner:
@@ -45,7 +44,7 @@ class ArmRunner:
 
     def _floating_point(self, stages: Stages, arm: Arm) -> Outcome:
         samples, cost = stages.samples(None), stages.fp_cost()
-        return self._result(stages, arm, samples, cost.metadata, {}, {"sampling": samples}), None
+        return self._result(stages, arm, samples, cost, {"sampling": samples}), None
 
     def _quantized(self, stages: Stages, arm: Arm) -> Outcome:
         calibration = stages.calibration(arm.method.calibration)
@@ -60,9 +59,14 @@ class ArmRunner:
             "sampling": samples,
             "sqnr": sqnr,
         }
-        own = {**sqnr.metadata, "quantization": quantized.metadata["summary"]}
-        result = self._result(stages, arm, samples, quantized.metadata, own, timed)
-        result = replace(result, quantization_map=quantized.metadata["map"], histograms=stages.histograms(ranges))
+        result = self._result(stages, arm, samples, quantized, timed)
+        result = replace(
+            result,
+            step_sqnr=StepSqnr(**sqnr.metadata),
+            remarks={**result.remarks, "quantization": quantized.metadata["summary"]},
+            quantization_map=quantized.metadata["map"],
+            histograms=stages.histograms(ranges),
+        )
         return result, StudiedArm(arm, quantized, ranges)
 
     def _result(
@@ -70,53 +74,53 @@ class ArmRunner:
         stages: Stages,
         arm: Arm,
         samples: Staged,
-        cost: Mapping[str, Any],
-        own: Mapping[str, Any],
+        denoiser: Artifact,
         timed: Mapping[str, StageOutput],
     ) -> ArmResult:
-        """What every arm has: metrics, costs and the command that repeats it; `own` are numbers that FP has not."""
+        """What every arm has: metrics, costs and the command that repeats it; `denoiser` says what one call costs."""
         prompts = stages.prompts("evaluation", range(arm.n_videos))
         metrics = self.evaluator(arm.n_videos).metrics(samples, stages.samples(None), prompts)
+        estimates, remarks = split_estimates(metrics.metadata)
+        del remarks["n_videos"]  # a condition
         return ArmResult(
             variant=arm.variant,
             quantizer=arm.quantizer,
             bits=str(arm.bits),
-            metrics={
-                **self._provenance_of_numbers(arm.n_videos),
-                **metrics.metadata,
-                **own,
-                **{name: cost[name] for name in _DENOISER_COSTS},
-                **_costs({**timed, "metrics": metrics}),
-            },
+            conditions=self._conditions(arm.n_videos),
+            costs=_costs(denoiser, {**timed, "metrics": metrics}),
+            estimates=estimates,
+            remarks=remarks,
             prompts=prompts,
             videos=samples.videos,
             quantization_map=[],
             command=_command(self.overrides, arm.overrides),
         )
 
-    def _provenance_of_numbers(self, n_videos: int) -> dict[str, Any]:
-        """What a number must carry to mean anything."""
+    def _conditions(self, n_videos: int) -> Conditions:
         config, extractor = self.config, self.evaluator(n_videos).extractor
-        return {
-            "protocol": config.protocol.name,
-            "model": config.model_name,
-            "embedded": config.model.embedded,
-            "random_weights": config.model.init is Init.random,
-            "reference": config.dataset.describe(),
-            "extractor": {"name": extractor.name, "sha256": extractor.sha256},
-            "n_videos": n_videos,
-            "num_frames": config.model.num_frames,
-            "resolution": config.model.resolution,
-            "num_inference_steps": config.num_inference_steps,
-            "seed": config.seed,
-        }
+        return Conditions(
+            protocol=config.protocol.name,
+            model=config.model_name,
+            embedded=config.model.embedded,
+            random_weights=config.model.init is Init.random,
+            reference=config.dataset.describe(),
+            extractor=ExtractorIdentity(extractor.name, extractor.sha256),
+            n_videos=n_videos,
+            num_frames=config.model.num_frames,
+            resolution=config.model.resolution,
+            num_inference_steps=config.num_inference_steps,
+            seed=config.seed,
+        )
 
 
-def _costs(timed: Mapping[str, StageOutput]) -> dict[str, dict[str, float]]:
-    return {
-        "seconds": {stage: round(result.seconds, 3) for stage, result in timed.items()},
-        "peak_memory_bytes": {stage: result.peak_memory_bytes for stage, result in timed.items()},
-    }
+def _costs(denoiser: Artifact, timed: Mapping[str, StageOutput]) -> Costs:
+    return Costs(
+        model_bytes=ModelBytes(**denoiser.metadata["model_bytes"]),
+        macs=denoiser.metadata["macs"],
+        bops=denoiser.metadata["bops"],
+        seconds={stage: round(result.seconds, 3) for stage, result in timed.items()},
+        peak_memory_bytes={stage: result.peak_memory_bytes for stage, result in timed.items()},
+    )
 
 
 def _command(overrides: list[str], arm_overrides: tuple[str, ...]) -> str:

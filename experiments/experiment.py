@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from experiments.arms import ArmRunner, Outcome
+from experiments.config.nodes import nearest
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.provenance import provenance
+from experiments.record import metrics_document
 from experiments.report.html import write_report
 from experiments.report.media import write_gif, write_grid, write_mp4
 from experiments.report.table import build_table
@@ -21,10 +23,24 @@ from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
 from experiments.tracking.wandb_run import track_arm
+from metrics.registry import declared_metrics, ranking_metric
 from qvd.store.artifacts import NotStoredError, Store
 
 
-def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: list[str]) -> Path:
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run leaves behind.
+
+    Attributes:
+        folder: of its files.
+        objective: the value of its objective for its only quantized arm; None where there are several arms, or none.
+    """
+
+    folder: Path
+    objective: float | None
+
+
+def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: list[str]) -> FinishedRun:
     """Compute and show every arm; the FP model always comes first, because the others are measured against it.
 
     Args:
@@ -34,8 +50,12 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
         overrides: the command line's words, from which each arm's own command is made.
 
     Returns:
-        The run folder.
+        Its folder and what it is judged by.
+
+    Raises:
+        ValueError: an objective that is no metric.
     """
+    objective = _objective_key(config.objective)
     run_dir.mkdir(parents=True, exist_ok=True)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
@@ -51,7 +71,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     studied = [inside for _, inside in outcomes if inside is not None]
     figures = run_figures(runner.stages, results, choose_studied(studied))
     show(config, run_dir, results, figures, resolved, overrides)
-    return run_dir
+    return FinishedRun(run_dir, _objective(results, objective))
 
 
 def stored_outcomes(config: RunConfig, arms: Sequence[Arm], overrides: list[str]) -> list[Outcome | None]:
@@ -84,7 +104,7 @@ def show(
     write_mp4(results, run_dir / "samples.mp4")
     facts = {**provenance(), "seed": config.seed, "command": shlex.join(["python", "run.py", *overrides])}
     report = write_report(results, run_dir, resolved, facts, figures)
-    fp_arms = {arm.metrics["n_videos"]: arm for arm in results if arm.quantizer == FP}
+    fp_arms = {arm.conditions.n_videos: arm for arm in results if arm.quantizer == FP}
     shows_fp = any(arm.bits.is_float for arm in config.arms)
     for arm in results:
         if arm.quantizer == FP and not shows_fp:
@@ -96,7 +116,7 @@ def show(
             config=yaml.safe_load(resolved),
             group=config.experiment,
             tags=[],
-            fp_arm=fp_arms[arm.metrics["n_videos"]],
+            fp_arm=fp_arms[arm.conditions.n_videos],
             table=table,
             figures=figures if arm is results[-1] else {},
         )
@@ -104,17 +124,14 @@ def show(
     print(f"report: {report}")
 
 
-def metrics_document(results: list[ArmResult]) -> dict[str, Any]:
-    """What metrics.json holds: every arm by name, and a single arm's metrics at the top level as well."""
-    arms = {
-        result.name: {
-            "variant": result.variant,
-            "quantizer": result.quantizer,
-            "bits": result.bits,
-            **result.metrics,
-            "command": result.command,
-        }
-        for result in results
-    }
-    compared = [result for result in results if result.quantizer != FP] or results
-    return {**(compared[0].metrics if len(compared) == 1 else {}), "arms": arms}
+def _objective_key(asked: str | None) -> str:
+    allowed = [metric.key for metric in declared_metrics()]
+    key = asked or ranking_metric().key
+    if key not in allowed:
+        raise ValueError(f"objective={key}: {nearest(key, allowed)}")
+    return key
+
+
+def _objective(results: Sequence[ArmResult], key: str) -> float | None:
+    quantized = [arm for arm in results if arm.quantizer != FP]
+    return quantized[0].estimate(key).value if len(quantized) == 1 else None

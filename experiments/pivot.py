@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.errors import one_line_errors
+from experiments.record import arm_from_record
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
@@ -24,14 +25,7 @@ def read_arms(folder: Path) -> list[ArmMetrics]:
     """
     document = json.loads((folder / "metrics.json").read_text())
     records = document if isinstance(document, list) else list(document["arms"].values())
-    words = ("variant", "quantizer", "bits", "command", "setting")
-    return [
-        ArmMetrics(
-            **{word: record[word] for word in words if word in record},
-            metrics={key: value for key, value in record.items() if key not in words},
-        )
-        for record in records
-    ]
+    return [arm_from_record(record, record.pop("setting", "")) for record in records]
 
 
 def pivot(arms: Sequence[ArmMetrics], metric: str) -> Table:

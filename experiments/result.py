@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,86 @@ class Videos(Protocol):
     def __getitem__(self, index: int, /) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value for an arm, None where the arm has none, and its 95 % interval, None where there is none."""
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ExtractorIdentity:
+    """The network whose features FVD compares: its name, and the SHA-256 of its weights."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a number must carry to mean anything.
+
+    Attributes:
+        embedded: the model is one of those that ship with the repository.
+        random_weights: the model's weights are random.
+        reference: what the reference clips are.
+        n_videos: N, of the arm.
+        resolution: side of the square frames in pixels.
+    """
+
+    protocol: str
+    model: str
+    embedded: bool
+    random_weights: bool
+    reference: str
+    extractor: ExtractorIdentity
+    n_videos: int
+    num_frames: int
+    resolution: int
+    num_inference_steps: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ModelBytes:
+    """Size of a denoiser: as it is stored, and as its bits would allow."""
+
+    stored: int
+    theoretical: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What an arm costs.
+
+    Attributes:
+        macs: multiplications of one denoiser call and batch entry.
+        bops: bit operations of the same, MACs · weight bits · activation bits.
+        seconds: of each stage, when it was computed.
+        peak_memory_bytes: of each stage.
+    """
+
+    model_bytes: ModelBytes
+    macs: float
+    bops: float
+    seconds: Mapping[str, float]
+    peak_memory_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSqnr:
+    """dB of the predictions at each sampler step against FP's, see `metrics.fidelity.step_sqnr`.
+
+    Attributes:
+        videos: how many they are the mean of.
+    """
+
+    videos: int
+    teacher_forced: Sequence[float]
+    free_running: Sequence[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmMetrics:
     """The numbers of one arm: a row of a table.
@@ -26,9 +106,10 @@ class ArmMetrics:
         variant: how the experiment calls it, by default the quantizer's name.
         quantizer: name of the quantizer config, e.g. "qvd".
         bits: "fp", "w8a8", …
-        metrics: what metrics.json holds: the declared metrics (see `metrics.declaration`; an interval is [low, high],
-            and what the arm has no value for is None), what stands behind them (`n_videos`, `protocol`, `reference`,
-            `extractor`, …) and what the arm costs (`model_bytes`, `macs`, `bops`, `seconds`, `peak_memory_bytes`).
+        estimates: by the declared metric's key, see `metrics.declaration`.
+        step_sqnr: None for FP, which it compares with.
+        remarks: what else is known of the numbers, JSON-ready: `n_reference`, `warning`, a metric's details, `missing`
+            (column → why it is empty), the method's own summary.
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
     """
@@ -36,7 +117,11 @@ class ArmMetrics:
     variant: str
     quantizer: str
     bits: str
-    metrics: dict[str, Any]
+    conditions: Conditions
+    costs: Costs
+    estimates: Mapping[str, Estimate]
+    step_sqnr: StepSqnr | None = None
+    remarks: Mapping[str, Any] = field(default_factory=dict)
     command: str
     setting: str = ""
 
@@ -44,6 +129,10 @@ class ArmMetrics:
     def name(self) -> str:
         """Unique within a run."""
         return arm_name(self.variant, self.bits)
+
+    def estimate(self, key: str) -> Estimate:
+        """Of a metric; empty where an older run knew none of that key."""
+        return self.estimates.get(key, Estimate())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,4 +163,4 @@ def drawable(arms: list[ArmResult], limit: int) -> list[ArmResult]:
 
 def of_one_size(arms: Sequence[ArmResult]) -> list[ArmResult]:
     """The arms on as many videos as the first."""
-    return [arm for arm in arms if arm.metrics["n_videos"] == arms[0].metrics["n_videos"]]
+    return [arm for arm in arms if arm.conditions.n_videos == arms[0].conditions.n_videos]

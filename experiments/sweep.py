@@ -11,11 +11,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from experiments.result import ArmMetrics
 
-_TIMINGS = ("seconds", "peak_memory_bytes")
 _ARM_WORDS = ("quantizer", "bits", "experiment")  # the arm's name says these
 
 
@@ -34,17 +33,16 @@ class JointTable(Callback):
 
 def read_sweep(folder: Path) -> list[ArmMetrics]:
     """The arms of every finished job below a sweep's folder, in the jobs' order; the same FP arm only once."""
-    from experiments.result import ArmMetrics
+    from experiments.record import TIMINGS, arm_from_record
 
     jobs = sorted(folder.glob("*/metrics.json"), key=lambda path: int(path.parent.name.partition("-")[0]))
     words = [list(OmegaConf.load(job.parent / ".hydra" / "overrides.yaml")) for job in jobs]
     arms: dict[str, ArmMetrics] = {}
     for job, setting in zip(jobs, settings(words), strict=True):
         for record in json.loads(job.read_text())["arms"].values():
-            named = {key: record.pop(key) for key in ("variant", "quantizer", "bits", "command")}
-            measured = {key: value for key, value in record.items() if key not in _TIMINGS}
-            identity = json.dumps([setting, named["variant"], named["bits"], measured], sort_keys=True)
-            arms.setdefault(identity, ArmMetrics(**named, metrics=record, setting=setting))
+            same = {key: value for key, value in record.items() if key not in (*TIMINGS, "command")}
+            identity = json.dumps([setting, same], sort_keys=True)
+            arms.setdefault(identity, arm_from_record(record, setting))
     return list(arms.values())
 
 
@@ -66,6 +64,7 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
     table."""
+    from experiments.record import arm_record
     from experiments.report.curve_figures import disparity_figure
     from experiments.report.figures import to_png
     from experiments.report.table import build_table
@@ -74,7 +73,8 @@ def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     table = build_table(arms, title="Results of the sweep")
     (folder / "table.md").write_text(to_markdown(table))
     (folder / "table.csv").write_text(to_csv(table))
-    (folder / "metrics.json").write_text(json.dumps([_record(arm) for arm in arms], indent=2) + "\n")
+    records = [{"setting": arm.setting, **arm_record(arm)} for arm in arms]
+    (folder / "metrics.json").write_text(json.dumps(records, indent=2) + "\n")
     swept = swept_number(arms)
     if swept is not None:
         key, by_value = swept
@@ -94,14 +94,3 @@ def swept_number(arms: Sequence[ArmMetrics]) -> tuple[str, dict[float, list[ArmM
         except ValueError:
             return None
     return (keys.pop(), by_value) if len(keys) == 1 and len(by_value) > 1 else None
-
-
-def _record(arm: ArmMetrics) -> Mapping[str, Any]:
-    return {
-        "setting": arm.setting,
-        "variant": arm.variant,
-        "quantizer": arm.quantizer,
-        "bits": arm.bits,
-        **arm.metrics,
-        "command": arm.command,
-    }

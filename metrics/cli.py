@@ -187,7 +187,7 @@ def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
     measured = measure_videos(chosen, batches)
     result: dict[str, Any] = {}
     for metric in chosen:
-        result |= metric.flat(measured[metric.key])
+        result |= metric.flat(measured[metric.key].value, measured[metric.key].interval)
     cell = {"n_videos": len(paths) - len(skipped), "num_frames": rule.num_frames, "clip": scorer.name}
     cell |= {"clip_sha256": scorer.sha256, "evalcrafter_compat": scorer.evalcrafter_compat}
     return {**result, **cell, **count(skipped)}

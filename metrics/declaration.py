@@ -141,12 +141,12 @@ class Metric:
         """Whether an arm has a value under the protocol; `is_fp`: the arm is the FP model."""
         return not (is_fp and self.why_fp_has_none)
 
-    def flat(self, result: MetricValue) -> dict[str, Any]:
-        """The result as entries of metrics.json."""
-        values: dict[str, Any] = {self.key: result.value}
+    def flat(self, value: float | None, interval: tuple[float, float] | None) -> dict[str, Any]:
+        """A value and its interval as entries of metrics.json."""
+        values: dict[str, Any] = {self.key: value}
         if self.interval is not Interval.none:
-            values[self.interval_key] = None if result.interval is None else list(result.interval)
-        return values | dict(result.details)
+            values[self.interval_key] = None if interval is None else list(interval)
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,8 @@ def main() -> None:
         stages = {name: Stages(config, Store(config.store), Reporter()) for name, config in configs.items()}
         quantizations = {name: quantized(configs[name], stages[name]) for name in METHODS}
         denoiser = stages["naive"].fp_denoiser
-        entries = stages["naive"].calibration(first.arms[0].method.calibration).open("cpu").take(range(ENTRIES))
+        captured = stages["naive"].calibration(first.arms[0].method.calibration)
+        entries = captured.calibration_set("cpu").take(range(ENTRIES))
         models = {"fp": denoiser} | {name: convert(denoiser, q) for name, q in quantizations.items()}
 
         inputs: dict[str, Tensor] = {}

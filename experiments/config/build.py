@@ -54,6 +54,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         num_inference_steps=_integer(config, "num_inference_steps", 1),
         store=config.store,
         workers=_workers(config, model.embedded),
+        objective=config.objective,
     )
     for arm in run.arms:
         arm.options.calibration.check(run.num_inference_steps)

@@ -69,6 +69,7 @@ class RunConfig:
     Attributes:
         n_videos: of an arm that names no number of its own.
         workers: processes that compute arms side by side.
+        objective: key of the metric that the run is judged by; None: the one that tables rank by.
     """
 
     model_name: str
@@ -86,6 +87,7 @@ class RunConfig:
     num_inference_steps: int
     store: str
     workers: int
+    objective: str | None
 
     @cached_property
     def model(self) -> ModelAdapter:

@@ -86,10 +86,11 @@ def _curve(
     """One line with its intervals, where the metric has any."""
     colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
     style = ("-", "--", ":")[min(number // len(PALETTE), 2)]
-    points = [(place, arm) for place, arm in points if arm.metrics.get(metric.key) is not None]
+    points = [(place, arm) for place, arm in points if arm.estimate(metric.key).value is not None]
     x = np.array([place for place, _ in points]) + offset
-    y = [arm.metrics[metric.key] for _, arm in points]
+    estimates = [arm.estimate(metric.key) for _, arm in points]
+    y = np.array([estimate.value for estimate in estimates])
     ax.plot(x, y, marker=marker, color=colour, linestyle=style, label=label, markersize=5)
     if metric.interval is not Interval.none:
-        intervals = np.array([arm.metrics[metric.interval_key] for _, arm in points]).reshape(-1, 2)
+        intervals = np.array([estimate.interval for estimate in estimates]).reshape(-1, 2)
         ax.vlines(x, *intervals.T, color=colour, linewidth=2, alpha=0.6)

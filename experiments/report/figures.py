@@ -37,7 +37,7 @@ _TITLE = 44  # characters that fit over a panel
 _RANGE_COLUMNS = 3
 _RANGE_ARMS = 6
 _SQNR_ARMS = 6
-_SQNR_LINES: dict[str, tuple[str, Literal["-", "--"]]] = {  # end of the metric's key → (legend, line)
+_SQNR_LINES: dict[str, tuple[str, Literal["-", "--"]]] = {  # of StepSqnr → (legend, line)
     "teacher_forced": ("on FP's inputs\n(teacher-forced)", "-"),
     "free_running": ("on its own path\n(free-running)", "--"),
 }
@@ -49,7 +49,7 @@ _PANEL_WIDTH = 2.6  # of a metric, at least
 def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
     """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "sqnr" and "ranges"."""
     figures = {"metrics": metric_figure(arms), "seconds": seconds_figure(arms)}
-    if any("sqnr_teacher_forced" in arm.metrics for arm in arms):
+    if any(arm.step_sqnr for arm in arms):
         figures["sqnr"] = sqnr_figure(arms)
     if any(arm.quantization_map and arm.histograms for arm in arms):
         figures["ranges"] = range_figure(arms, sites)
@@ -91,13 +91,14 @@ def sqnr_figure(arms: list[ArmResult]) -> Figure:
     together). Of many arms, those at the last one's bits are drawn.
     """
     colours = dict(zip((arm.variant for arm in arms), _colours(arms), strict=True))
-    arms = drawable([arm for arm in arms if "sqnr_teacher_forced" in arm.metrics], _SQNR_ARMS)
+    curves = {arm.name: arm.step_sqnr for arm in arms if arm.step_sqnr is not None}
+    arms = drawable([arm for arm in arms if arm.name in curves], _SQNR_ARMS)
     widths = list(dict.fromkeys(arm.bits for arm in arms))
     figure = new_figure(10.5, 3.6)
     axes = dict(zip(widths, figure.subplots(1, len(widths), sharey=True, squeeze=False)[0], strict=True))
     for arm in arms:
         for name, (_, line) in _SQNR_LINES.items():
-            values = arm.metrics[f"sqnr_{name}"]
+            values = getattr(curves[arm.name], name)
             steps = range(1, len(values) + 1)
             axes[arm.bits].plot(steps, values, line, color=colours[arm.variant], linewidth=1.6)
     for bits, ax in axes.items():
@@ -154,12 +155,12 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
 
 def seconds_figure(arms: list[ArmResult]) -> Figure:
     """Stacked bars: seconds of each stage per arm."""
-    stages = list(dict.fromkeys(stage for arm in arms for stage in arm.metrics["seconds"]))
+    stages = list(dict.fromkeys(stage for arm in arms for stage in arm.costs.seconds))
     figure = new_figure(10.5, 1.1 + 0.32 * len(arms))
     ax = figure.subplots()
     left = np.zeros(len(arms))
     for i, stage in enumerate(stages):
-        seconds = np.array([arm.metrics["seconds"].get(stage, 0.0) for arm in arms])
+        seconds = np.array([arm.costs.seconds.get(stage, 0.0) for arm in arms])
         colour = PALETTE[i % len(PALETTE)]
         ax.barh(range(len(arms)), seconds, left=left, label=stage, color=colour, edgecolor="white", height=0.7)
         left += seconds
@@ -198,7 +199,7 @@ def _colours(arms: list[ArmResult]) -> list[str]:
 
 def _points(ax: Axes, arms: list[ArmResult], metric: Metric, colours: list[str]) -> None:
     for row, (arm, colour) in enumerate(zip(arms, colours, strict=True)):
-        value, interval = arm.metrics.get(metric.key), arm.metrics.get(metric.interval_key)
+        value, interval = arm.estimate(metric.key).value, arm.estimate(metric.key).interval
         if value is None:
             ax.annotate(
                 "n/a", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#888888", fontsize=8

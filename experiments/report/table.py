@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from experiments.report.published import PUBLISHED
 from experiments.report.tabular import MISSING, Cell, Column, Table, render_terminal, to_csv, to_markdown
@@ -34,7 +33,7 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
         columns=[column for column, _ in filled],
         rows=[[fill(arm) for _, fill in filled] for arm in arms],
         notes=[*_protocol_notes(arms), *_missing_notes(arms), _reading_note()],
-        appendix=published_table(embedded=any(arm.metrics.get("embedded") for arm in arms)),
+        appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
 
 
@@ -81,8 +80,8 @@ def _shown_metrics() -> list[Metric]:
 
 def _metric_column(metric: Metric) -> Filled:
     def fill(arm: ArmMetrics) -> Cell:
-        interval = arm.metrics.get(metric.interval_key)
-        return Cell(arm.metrics.get(metric.key), None if interval is None else tuple(interval))
+        estimate = arm.estimate(metric.key)
+        return Cell(estimate.value, estimate.interval)
 
     assert metric.place is not None, "a metric without a place has no column"
     return Column(metric.key, metric.header, decimals=metric.decimals, place=metric.place), fill
@@ -93,14 +92,15 @@ def _value(read: Callable[[ArmMetrics], float | str | None]) -> Callable[[ArmMet
 
 
 def _stage(group: str, stage: str) -> Callable[[ArmMetrics], Cell]:
-    return _value(lambda arm: arm.metrics[group].get(stage))
+    return _value(lambda arm: getattr(arm.costs, group).get(stage))
 
 
 def _of_calibration(group: str, reduce: Callable[[list[float]], float], unit: float) -> Callable[[ArmMetrics], Cell]:
     """What making the quantized model cost, all its stages together; empty for FP."""
 
     def fill(arm: ArmMetrics) -> Cell:
-        costs = [arm.metrics[group][stage] for stage in _CALIBRATION_STAGES if stage in arm.metrics[group]]
+        by_stage = getattr(arm.costs, group)
+        costs = [by_stage[stage] for stage in _CALIBRATION_STAGES if stage in by_stage]
         return Cell(reduce(costs) / unit if costs else "")
 
     return fill
@@ -120,16 +120,17 @@ def _rank_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
     rivals: dict[tuple[str, str, int], list[float]] = {}
 
     def league(arm: ArmMetrics) -> tuple[str, str, int]:
-        return arm.setting, arm.bits, arm.metrics["n_videos"]
+        return arm.setting, arm.bits, arm.conditions.n_videos
 
     for arm in arms:
-        if arm.metrics.get(metric.key) is not None:
-            rivals.setdefault(league(arm), []).append(arm.metrics[metric.key])
+        value = arm.estimate(metric.key).value
+        if value is not None:
+            rivals.setdefault(league(arm), []).append(value)
     if max(map(len, rivals.values()), default=0) < 2:
         return []
 
     def fill(arm: ArmMetrics) -> Cell:
-        value = arm.metrics.get(metric.key)
+        value = arm.estimate(metric.key).value
         if value is None:
             return Cell("")
         return Cell(1 + sorted(rivals[league(arm)], reverse=metric.direction is Direction.higher).index(value))
@@ -141,33 +142,28 @@ def _stage_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
     """Seconds and peak bytes of each stage that any arm ran; csv only."""
     columns = []
     for group in ("seconds", "peak_memory_bytes"):
-        for stage in dict.fromkeys(stage for arm in arms for stage in arm.metrics[group]):
+        for stage in dict.fromkeys(stage for arm in arms for stage in getattr(arm.costs, group)):
             column = Column(f"{group}_{stage}", f"{group} {stage}", place=Place.CSV)
             columns.append((column, _stage(group, stage)))
     return columns
 
 
 def describe_model(arm: ArmMetrics) -> str:
-    name = str(arm.metrics.get("model", "model"))
-    if arm.metrics.get("random_weights"):
+    name = arm.conditions.model
+    if arm.conditions.random_weights:
         return f"{name} (random weights: memory and time, no quality)"
-    return f"{name} (embedded tiny model)" if arm.metrics.get("embedded") else name
-
-
-def describe_extractor(metrics: dict[str, Any]) -> str:
-    extractor = metrics["extractor"]
-    return f"{extractor['name']} (sha256 {extractor['sha256'][:12]})"
+    return f"{name} (embedded tiny model)" if arm.conditions.embedded else name
 
 
 def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     """What the numbers were measured with: one note if all arms share it, else one per group of arms."""
     groups: dict[str, list[str]] = {}
     for arm in arms:
-        m = arm.metrics
-        side = m["resolution"]
+        on, side, extractor = arm.conditions, arm.conditions.resolution, arm.conditions.extractor
         note = (
-            f"model {describe_model(arm)}; protocol {m['protocol']}; N = {m['n_videos']} videos of {m['num_frames']} "
-            f"frames at {side}×{side} px; reference {m['reference']}; FVD extractor {describe_extractor(m)}"
+            f"model {describe_model(arm)}; protocol {on.protocol}; N = {on.n_videos} videos of {on.num_frames} "
+            f"frames at {side}×{side} px; reference {on.reference}; FVD extractor {extractor.name} "
+            f"(sha256 {extractor.sha256[:12]})"
         )
         groups.setdefault(note, []).append(arm.name)
     if len(groups) == 1:
@@ -176,14 +172,14 @@ def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
 
 
 def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
-    """Why each n/a is one: the evaluation's own reason (`metrics["missing"]`), else what follows from the arm."""
+    """Why each n/a is one: the reason that the arm itself gives, else what follows from what it is."""
     why_fp_has_none = {metric.key: metric.why_fp_has_none for metric in _shown_metrics()}
     reasons: dict[str, list[str]] = {}
     for arm in arms:
         for column, fill in _columns():
             if fill(arm).value is not None:
                 continue
-            reason = arm.metrics.get("missing", {}).get(column.key)
+            reason = arm.remarks.get("missing", {}).get(column.key)
             if reason is None and arm.quantizer == "fp":
                 reason = why_fp_has_none.get(column.key)
             header = column.header.rstrip(" ↓↑")
@@ -207,43 +203,43 @@ def _reading_note() -> str:
 
 _ARM_COLUMNS: list[Filled] = [
     (Column("arm", "Arm", numeric=False), _value(lambda arm: arm.name)),
-    (Column("model", "Model", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics.get("model"))),
+    (Column("model", "Model", place=Place.CSV, numeric=False), _value(lambda arm: arm.conditions.model)),
     (
         Column("embedded", "Embedded", place=Place.CSV, numeric=False),
-        _value(lambda arm: str(arm.metrics.get("embedded"))),
+        _value(lambda arm: str(arm.conditions.embedded)),
     ),
     (Column("quantizer", "Quantizer", place=Place.CSV, numeric=False), _value(lambda arm: arm.quantizer)),
     (Column("bits", "Bits", place=Place.CSV, numeric=False), _value(lambda arm: arm.bits)),
     (
         Column("protocol", "Protocol", place=Place.DOCUMENT, numeric=False),
-        _value(lambda arm: arm.metrics["protocol"]),
+        _value(lambda arm: arm.conditions.protocol),
     ),
-    (Column("n_videos", "N", decimals=0), _value(lambda arm: arm.metrics["n_videos"])),
+    (Column("n_videos", "N", decimals=0), _value(lambda arm: arm.conditions.n_videos)),
 ]
 
 _COST_COLUMNS: list[Filled] = [
-    (Column("stored_mb", "MB", decimals=2), _value(lambda arm: arm.metrics["model_bytes"]["stored"] / _MEGABYTE)),
+    (Column("stored_mb", "MB", decimals=2), _value(lambda arm: arm.costs.model_bytes.stored / _MEGABYTE)),
     (
         Column("theoretical_mb", "MB theor.", decimals=2, place=Place.WIDE_TERMINAL),
-        _value(lambda arm: arm.metrics["model_bytes"]["theoretical"] / _MEGABYTE),
+        _value(lambda arm: arm.costs.model_bytes.theoretical / _MEGABYTE),
     ),
-    (Column("tbops", "TBOPs", place=Place.DOCUMENT), _value(lambda arm: arm.metrics["bops"] / _TERA)),
-    (Column("seconds", "Seconds", decimals=1), _value(lambda arm: sum(arm.metrics["seconds"].values()))),
+    (Column("tbops", "TBOPs", place=Place.DOCUMENT), _value(lambda arm: arm.costs.bops / _TERA)),
+    (Column("seconds", "Seconds", decimals=1), _value(lambda arm: sum(arm.costs.seconds.values()))),
     (
         Column("peak_memory_mb", "Peak MB", decimals=0, place=Place.DOCUMENT),
-        _value(lambda arm: max(arm.metrics["peak_memory_bytes"].values(), default=0) / _MEGABYTE),
+        _value(lambda arm: max(arm.costs.peak_memory_bytes.values(), default=0) / _MEGABYTE),
     ),
     (Column("calibration_seconds", "Calib. s", decimals=1, place=Place.DOCUMENT), _of_calibration("seconds", sum, 1)),
     (
         Column("calibration_peak_mb", "Calib. peak MB", decimals=0, place=Place.DOCUMENT),
         _of_calibration("peak_memory_bytes", max, _MEGABYTE),
     ),
-    (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: arm.metrics["num_frames"])),
-    (Column("resolution", "Resolution", place=Place.CSV), _value(lambda arm: arm.metrics["resolution"])),
-    (Column("reference", "Reference", place=Place.CSV, numeric=False), _value(lambda arm: arm.metrics["reference"])),
+    (Column("num_frames", "Frames", place=Place.CSV), _value(lambda arm: arm.conditions.num_frames)),
+    (Column("resolution", "Resolution", place=Place.CSV), _value(lambda arm: arm.conditions.resolution)),
+    (Column("reference", "Reference", place=Place.CSV, numeric=False), _value(lambda arm: arm.conditions.reference)),
     (
         Column("extractor", "Extractor", place=Place.CSV, numeric=False),
-        _value(lambda arm: "{name}:{sha256}".format(**arm.metrics["extractor"])),
+        _value(lambda arm: f"{arm.conditions.extractor.name}:{arm.conditions.extractor.sha256}"),
     ),
     (Column("command", "Command", place=Place.CSV, numeric=False), _value(lambda arm: arm.command)),
 ]

@@ -156,7 +156,8 @@ def _document(results: Mapping[str, MetricValue], sets: FeatureSets) -> dict[str
     """The results as entries of metrics.json; a metric that the arm has not is null."""
     values: dict[str, Any] = {}
     for metric in declared_metrics():
-        values |= metric.flat(results.get(metric.key, MetricValue(None)))
+        result = results.get(metric.key, MetricValue(None))
+        values |= {**metric.flat(result.value, result.interval), **result.details}
     warnings = [warning for result in results.values() for warning in result.warnings]
     counts = {"n_videos": len(sets.features), "n_reference": len(sets.reference)}
     return {**values, **counts, "warning": "; ".join(warnings) or None}

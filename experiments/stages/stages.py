@@ -162,9 +162,9 @@ class Stages:
                 forced = teacher_forced(denoiser, reference)
                 free = predictions(self._calls(denoiser, indices, prompts))
             return {}, {
-                "sqnr_videos": len(indices),
-                "sqnr_teacher_forced": step_sqnr(forced, original).tolist(),
-                "sqnr_free_running": step_sqnr(free, original).tolist(),
+                "videos": len(indices),
+                "teacher_forced": step_sqnr(forced, original).tolist(),
+                "free_running": step_sqnr(free, original).tolist(),
             }
 
         return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model))

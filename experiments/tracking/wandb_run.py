@@ -14,6 +14,7 @@ from PIL import Image
 
 from experiments.options import Tracking, TrackingMode
 from experiments.provenance import provenance
+from experiments.record import measured_record
 from experiments.report.figures import histogram_ranges
 from experiments.report.media import write_gif
 from experiments.report.tabular import Table
@@ -59,14 +60,14 @@ def track_arm(
             group=group,
             name=arm.name,
             job_type=arm.quantizer,
-            tags=list(dict.fromkeys([group, str(arm.metrics.get("model")), arm.quantizer, arm.bits, *tags])),
+            tags=list(dict.fromkeys([group, arm.conditions.model, arm.quantizer, arm.bits, *tags])),
             config={**config, "arm": {"quantizer": arm.quantizer, "bits": arm.bits, "command": arm.command}}
             | {"provenance": provenance()},
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
         exit_code = 1
         try:
-            metrics = flatten(arm.metrics)
+            metrics = flatten(measured_record(arm))
             run.log(
                 {**metrics, **_media(run_dir, arm, fp_arm), **_histograms(arm), **_table_and_figures(table, figures)}
             )

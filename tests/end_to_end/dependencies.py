@@ -21,7 +21,7 @@ ALL = DENOISER | REFERENCE
 
 EFFECTS: dict[str, dict[Stages, str]] = {
     "RunConfig": {
-        NOTHING: "model_name experiment store workers",
+        NOTHING: "model_name experiment store workers objective",
         REFERENCE - {"metrics"} | {"FP samples", "FP features"}: "n_videos",
         DENOISER: "seed num_inference_steps",
         ALL: "device",

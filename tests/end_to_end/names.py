@@ -6,6 +6,7 @@ from experiments.config.build import CONF
 from experiments.config.nodes import Choice, build_node
 from experiments.experiment import run_experiment
 from experiments.progress import Reporter
+from experiments.record import arm_record
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.stages import Stages
 from metrics.clipsim import ClipScorer, clip_scores
@@ -45,6 +46,7 @@ __all__ = [
     "Store",
     "VideoError",
     "alexnet_features",
+    "arm_record",
     "build_node",
     "clip_scores",
     "compose_run_config",

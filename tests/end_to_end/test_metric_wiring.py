@@ -9,6 +9,7 @@ from tests.end_to_end.names import (
     LPIPS,
     ClipScorer,
     Shapes,
+    arm_record,
     clip_scores,
     convert,
     flicker,
@@ -113,10 +114,10 @@ def test_sqnr_is_to_fp_on_its_inputs_and_on_the_arms_own(small_run, pipeline, fp
 def test_an_arm_on_fewer_videos_is_compared_with_as_many(small_run, features):
     """As an experiment's arm with `n_videos` of its own: all its videos are in the store, its metrics are not yet."""
     arm, runner = small_run.arm_on("naive w8a8", FEWER)
-    metrics = runner.run(arm)[0].metrics
+    metrics = arm_record(runner.run(arm)[0])
     fewer = {name: rows[:FEWER] for name, rows in features.items()}
     assert metrics["n_videos"] == metrics["n_reference"] == FEWER
     assert metrics["fvd"] == near(frechet_distance(fewer[arm.name], fewer["reference"]))
     assert metrics["fvd_fp"] == near(frechet_distance(fewer[arm.name], fewer[FP]))
     fp, _ = runner.run(runner.config.floating_point(FEWER))
-    assert fp.metrics["fvd"] == near(frechet_distance(fewer[FP], fewer["reference"]))
+    assert fp.estimate("fvd").value == near(frechet_distance(fewer[FP], fewer["reference"]))

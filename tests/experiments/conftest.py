@@ -1,11 +1,13 @@
 """Two small arms with real clips of the embedded dataset; the quantized one is the FP one plus noise."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from experiments.record import arm_from_record
 from experiments.report.figures import figure_pngs
 from experiments.result import ArmResult
 from qvd.data.shapes import Shapes
@@ -26,6 +28,9 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
     measured = {
         "model": "tiny_modelscope",
         "embedded": True,
+        "random_weights": False,
+        "num_inference_steps": 10,
+        "seed": 0,
         "fvd": 41.23456,
         "fvd_ci": [38.94, 44.0321],
         "fvd_inf": 33.0,
@@ -41,6 +46,7 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
         "extractor": {"name": "shapes_classifier", "sha256": "9f86d081884c7d659a2f" + "0" * 44},
         "model_bytes": {"stored": 1_720_000, "theoretical": 1_580_000},
         "kvd": 0.0123456,
+        "macs": 8_000_000_000,
         "bops": 512_345_678_901 if is_fp else 40_123_456_789,
         "seconds": {"sampling": 55.25, "evaluation": 6.0},
         "peak_memory_bytes": {"sampling": 900_000_000, "evaluation": 1_200_000_000},
@@ -49,15 +55,13 @@ def make_arm(quantizer: str, bits: str, videos: torch.Tensor, prompts: list[str]
     histograms = {s: {"counts": rng.integers(0, 99, 2048).tolist(), "low": -4.0, "high": 6.0} for s in SITES}
     quantization_map = [] if is_fp else [_map_row(site) for site in SITES]
     command = f"python run.py quantizer={quantizer} bits={bits}"
+    named = {"variant": quantizer, "quantizer": quantizer, "bits": bits, "command": command}
+    numbers = arm_from_record(named | measured | same_seed | metrics)
     return ArmResult(
-        variant=quantizer,
-        quantizer=quantizer,
-        bits=bits,
-        metrics=measured | same_seed | metrics,
+        **{field.name: getattr(numbers, field.name) for field in fields(numbers)},
         prompts=prompts,
         videos=videos,
         quantization_map=quantization_map,
-        command=command,
         histograms=histograms,
     )
 

@@ -5,7 +5,6 @@ import io
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +12,9 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.experiment import metrics_document
 from experiments.pivot import pivot, read_arms
 from experiments.progress import Reporter
+from experiments.record import measured_record, metrics_document
 from experiments.report.figures import build_figures
 from experiments.report.table import build_table
 from experiments.report.tabular import to_csv, to_markdown
@@ -25,10 +24,12 @@ from metrics import catalogue
 from metrics.registry import declared_metrics
 from qvd.data.shapes import Shapes
 from qvd.store.artifacts import Store
+from tests.experiments.arms import changed
 
 N_VIDEOS = 65
 DECLARATIONS = """
 from metrics.declaration import Compared, Direction, MetricValue, Place, SetMetric, VideoMetric
+from tests.experiments.arms import changed
 
 
 def drift(sets):
@@ -79,7 +80,7 @@ def measure(videos, folder):
 
 
 def measured(arms, artifacts):
-    return [replace(arm, metrics=arm.metrics | a.metadata) for arm, a in zip(arms, artifacts, strict=True)]
+    return [changed(arm, **a.metadata) for arm, a in zip(arms, artifacts, strict=True)]
 
 
 def test_one_declaration_is_enough(arms, videos, tmp_path, monkeypatch):
@@ -101,7 +102,7 @@ def test_one_declaration_is_enough(arms, videos, tmp_path, monkeypatch):
         titles = [ax.get_title(loc="left") for ax in build_figures(results)["metrics"].axes]
         assert titles[-1] == "Brightness, %" and len(titles) == 5
 
-        flat = flatten(results[1].metrics)
+        flat = flatten(measured_record(results[1]))
         assert flat["brightness_ci/high"] == high and flat["drift"] == darker.metadata["drift"]
         (tmp_path / "metrics.json").write_text(json.dumps(metrics_document(results)))
         assert pivot(read_arms(tmp_path), "brightness").rows[1][2].interval == (low, high)

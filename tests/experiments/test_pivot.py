@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments.experiment import metrics_document
 from experiments.pivot import pivot, read_arms
+from experiments.record import metrics_document
 from experiments.report.tabular import to_markdown
 from tests.experiments.conftest import make_arm
 

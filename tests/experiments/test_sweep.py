@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.experiment import metrics_document
+from experiments.record import arm_record, metrics_document
 from experiments.sweep import read_sweep, settings, swept_number, write_joint_table
 
 
@@ -42,7 +42,7 @@ def test_jobs_are_read_in_order_and_fp_once(tmp_path, arms):
         ("b", "fp"),
         ("b", "qvd w8a8"),
     ]
-    assert rows[1].metrics == arms[1].metrics and rows[1].command == arms[1].command
+    assert arm_record(rows[1]) == arm_record(arms[1])
 
 
 def test_the_joint_table_names_each_setting(tmp_path, arms, capsys):

@@ -163,7 +163,8 @@ def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
 def test_a_multirun_ends_in_one_table(finished):
     store, _ = finished
     words = ["hydra.mode=MULTIRUN", "quantizer=qvd,naive", "bits=w4a8", f"hydra.sweep.dir={store}/sweep", *QUICK]
-    done = run(store, *words)
+    noted = ["objective=psnr_fp", "+hydra.callbacks.returned._target_=tests.integration.returned.Returned"]
+    done = run(store, *words, *noted)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip().splitlines()[-1]) == store / "sweep"
     records = json.loads((store / "sweep" / "metrics.json").read_text())
@@ -174,6 +175,8 @@ def test_a_multirun_ends_in_one_table(finished):
     ]
     alone = json.loads((store / "run" / "metrics.json").read_text())
     assert records[1]["fvd_fp"] == alone["fvd_fp"]
+    returned = [float((store / "sweep" / f"returned-{job}").read_text()) for job in range(2)]
+    assert returned == [record["psnr_fp"] for record in records[1:]], "a sweeper must get each job's objective"
 
 
 def test_a_folder_of_videos_as_reference(finished, footage):
@@ -191,6 +194,7 @@ def test_a_folder_of_videos_as_reference(finished, footage):
         (["quantizer=nope"], "error: quantizer=nope: allowed are"),
         (["bits=w99a8"], "error: bits=w99a8: allowed are"),
         (["n_videos=3"], "error: n_videos=3: must be"),
+        (["objective=psnr"], "error: objective=psnr: allowed are"),
         (["quantizer.rules=[{pattern: nothing.*, weight_bits: 8, activation_bits: 8}]", *QUICK], "matches no layer"),
     ],
 )

@@ -1,16 +1,15 @@
 """Curves carry the numbers with their intervals."""
 
-from dataclasses import replace
-
 import pytest
 
 from experiments.report.curve_figures import bits_figure, disparity_figure
 from experiments.report.figures import to_png
+from tests.experiments.arms import changed
 
 
 def arm_at(arm, variant, bits, distance):
     metrics = {"fvd_fp": distance, "fvd_fp_ci": [0.5 * distance, 2 * distance]}
-    return replace(arm, variant=variant, bits=bits, metrics=arm.metrics | metrics)
+    return changed(arm, variant=variant, bits=bits, **metrics)
 
 
 def test_a_line_per_variant_with_its_intervals(arms):
@@ -24,7 +23,7 @@ def test_a_line_per_variant_with_its_intervals(arms):
     segments = [segment[:, 1].tolist() for segment in distance.collections[1].get_segments()]
     assert segments == [pytest.approx([0.05, 0.2]), pytest.approx([1.5, 6.0])]
     assert [label.get_text() for label in distance.get_xticklabels()] == ["w8a8", "w4a4"]
-    assert list(psnr.lines[0].get_ydata()) == [arm.metrics["psnr_fp"]] * 2
+    assert list(psnr.lines[0].get_ydata()) == [arm.estimate("psnr_fp").value] * 2
 
 
 BITS = (("w8a8", 1.0), ("w4a4", 30.0))
@@ -45,5 +44,5 @@ def test_they_render(arms):
 
 def test_an_arm_without_the_value_has_no_point(arms):
     fp, arm = arms
-    psnr = bits_figure([fp, replace(arm, metrics=arm.metrics | {"psnr_fp": None, "psnr_fp_ci": None})]).axes[1]
+    psnr = bits_figure([fp, changed(arm, psnr_fp=None, psnr_fp_ci=None)]).axes[1]
     assert list(psnr.lines[0].get_ydata()) == []

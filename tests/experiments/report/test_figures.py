@@ -1,10 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from experiments.report.figures import PALETTE, build_figures, figure_pngs, histogram_ranges
+from tests.experiments.arms import changed
 
 
 def test_every_figure_renders(arms):
@@ -19,16 +18,20 @@ def test_no_ranges_without_a_quantized_arm(arms):
 
 def test_points_carry_the_metrics_and_their_intervals(arms):
     axes = build_figures(arms)["metrics"].axes
-    assert [line.get_xdata()[0] for line in axes[0].lines] == [arm.metrics["fvd"] for arm in arms]
+    assert [line.get_xdata()[0] for line in axes[0].lines] == [arm.estimate("fvd").value for arm in arms]
     assert axes[1].get_xscale() == "log"
-    assert [line.get_xdata()[0] for line in axes[1].lines] == [arms[1].metrics["fvd_fp"]]
+    assert [line.get_xdata()[0] for line in axes[1].lines] == [arms[1].estimate("fvd_fp").value]
     segments = [collection.get_segments()[0][:, 0].tolist() for collection in axes[0].collections]
-    assert segments == [arm.metrics["fvd_ci"] for arm in arms]
+    assert segments == [list(arm.estimate("fvd").interval) for arm in arms]
 
 
 def with_sqnr(arm, variant, bits, first):
-    curves = {"sqnr_teacher_forced": [first, first - 1.0, first - 4.0], "sqnr_free_running": [first, first - 3.0, 2.0]}
-    return replace(arm, variant=variant, bits=bits, metrics=arm.metrics | curves)
+    curves = {
+        "sqnr_videos": 8,
+        "sqnr_teacher_forced": [first, first - 1.0, first - 4.0],
+        "sqnr_free_running": [first, first - 3.0, 2.0],
+    }
+    return changed(arm, variant=variant, bits=bits, **curves)
 
 
 def sqnr_lines(ax):

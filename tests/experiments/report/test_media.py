@@ -16,6 +16,7 @@ from experiments.report.media import (
     write_mp4,
 )
 from experiments.result import drawable
+from tests.experiments.arms import changed
 
 
 def test_grid_shows_fp_above_quantized_even_if_given_last(arms, tmp_path):
@@ -81,5 +82,5 @@ def test_of_many_arms_those_at_the_last_bits_are_shown(arms):
 
 
 def test_an_arm_on_more_videos_is_not_shown_twice(arms):
-    larger = [replace(arm, metrics=arm.metrics | {"n_videos": 512}) for arm in arms]
+    larger = [changed(arm, n_videos=512) for arm in arms]
     assert drawable([*arms, *larger], limit=8) == arms

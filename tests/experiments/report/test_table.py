@@ -8,6 +8,7 @@ from rich.console import Console
 from experiments.report.published import PUBLISHED
 from experiments.report.table import build_table
 from experiments.report.tabular import Cell, Column, render_terminal, to_csv, to_markdown
+from tests.experiments.arms import changed
 
 
 def printed(table, width):
@@ -25,14 +26,14 @@ def test_terminal_breaks_no_setting_of_a_sweep(arms, width):
 def test_csv_keeps_every_digit(arms):
     _, row = csv.DictReader(io.StringIO(to_csv(build_table(arms))))
     for key in ("fvd", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"):
-        assert float(row[key]) == arms[1].metrics[key]
-        assert [float(row[f"{key}_low"]), float(row[f"{key}_high"])] == arms[1].metrics[f"{key}_ci"]
-    assert float(row["kvd"]) == arms[1].metrics["kvd"]
-    assert float(row["tbops"]) == arms[1].metrics["bops"] / 1e12
+        assert float(row[key]) == arms[1].estimate(key).value
+        assert [float(row[f"{key}_low"]), float(row[f"{key}_high"])] == list(arms[1].estimate(key).interval)
+    assert float(row["kvd"]) == arms[1].estimate("kvd").value
+    assert float(row["tbops"]) == arms[1].costs.bops / 1e12
     assert float(row["seconds"]) == 61.25
     assert float(row["seconds_sampling"]) == 55.25
     assert (row["num_frames"], row["resolution"]) == ("8", "32")
-    assert row["extractor"].endswith(arms[1].metrics["extractor"]["sha256"])
+    assert row["extractor"].endswith(arms[1].conditions.extractor.sha256)
 
 
 def test_missing_value_is_empty_in_csv_and_explained_in_the_caption(arms):
@@ -43,8 +44,8 @@ def test_missing_value_is_empty_in_csv_and_explained_in_the_caption(arms):
 
 
 def test_the_evaluation_says_why_a_value_is_missing(arms):
-    metrics = arms[0].metrics | {"clipsim": None, "clipsim_ci": None, "missing": {"clipsim": "no captions"}}
-    assert "n/a: CLIPSIM: no captions." in build_table([replace(arms[0], metrics=metrics)]).caption
+    arm = changed(arms[0], clipsim=None, clipsim_ci=None, missing={"clipsim": "no captions"})
+    assert "n/a: CLIPSIM: no captions." in build_table([arm]).caption
 
 
 def test_bit_operations_are_in_documents_with_those_of_fp(arms):
@@ -65,7 +66,7 @@ def test_no_number_without_its_protocol(arms):
 
 
 def test_arms_of_different_protocols_are_told_apart(arms):
-    other = replace(arms[1], metrics=arms[1].metrics | {"n_videos": 2048})
+    other = changed(arms[1], n_videos=2048)
     notes = build_table([arms[0], other]).notes
     assert notes[0].startswith("Measured with (fp)")
     assert notes[1].startswith("Measured with (qvd w8a8)") and "N = 2048" in notes[1]
@@ -96,7 +97,7 @@ def test_three_significant_digits(value, text):
 
 def test_rank_is_among_the_same_bits(arms):
     def arm(variant, bits, fvd_fp):
-        return replace(arms[1], variant=variant, bits=bits, metrics=arms[1].metrics | {"fvd_fp": fvd_fp})
+        return changed(arms[1], variant=variant, bits=bits, fvd_fp=fvd_fp)
 
     rivals = [arm("a", "w8a8", 2.0), arm("b", "w8a8", 1.0), arm("a", "w4a8", 9.0), arm("b", "w4a8", 12.0)]
     rows = list(csv.DictReader(io.StringIO(to_csv(build_table([arms[0], *rivals])))))
@@ -105,11 +106,12 @@ def test_rank_is_among_the_same_bits(arms):
 
 
 def test_calibration_costs_are_those_of_its_stages(arms):
-    metrics = arms[1].metrics | {
-        "seconds": {"calibration": 1.0, "quantization": 2.5, "sampling": 9.0},
-        "peak_memory_bytes": {"calibration": 3e6, "quantization": 2e6, "sampling": 9e6},
-    }
-    fp, row = csv.DictReader(io.StringIO(to_csv(build_table([arms[0], replace(arms[1], metrics=metrics)]))))
+    costly = changed(
+        arms[1],
+        seconds={"calibration": 1.0, "quantization": 2.5, "sampling": 9.0},
+        peak_memory_bytes={"calibration": 3e6, "quantization": 2e6, "sampling": 9e6},
+    )
+    fp, row = csv.DictReader(io.StringIO(to_csv(build_table([arms[0], costly]))))
     assert (row["calibration_seconds"], row["calibration_peak_mb"]) == ("3.5", "3.0")
     assert fp["calibration_seconds"] == fp["calibration_peak_mb"] == ""
 

@@ -55,8 +55,8 @@ def test_offline_run_holds_everything(arms, tmp_path, monkeypatch, pngs):
     assert record["config"]["model"]["name"] == "tiny_modelscope"
     assert record["config"]["provenance"]["torch"]
     summary = record["summary"]
-    assert summary["fvd"] == arms[1].metrics["fvd"]
-    assert summary["fvd_ci/high"] == arms[1].metrics["fvd_ci"][1]
+    assert summary["fvd"] == arms[1].estimate("fvd").value
+    assert summary["fvd_ci/high"] == arms[1].estimate("fvd").interval[1]
     assert summary["seconds/sampling"] == 55.25
     logged = {key: value["_type"] for key, value in summary.items() if isinstance(value, dict) and "_type" in value}
     assert logged["samples"] == "video-file" and logged["table"] == "table-file"
