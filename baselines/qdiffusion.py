@@ -53,8 +53,8 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         plan = self.site_bits(denoiser, context)
-        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        splits = context.anatomy.shortcuts if self.split_shortcuts else {}
+        units = context.anatomy.blocks[self.reconstruction]
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed)
         quantization = self._quantized_weights(denoiser, ranges, plan, splits)
         if context.bits.weight is not None:

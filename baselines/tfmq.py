@@ -28,6 +28,7 @@ from qvd.algorithms.reconstruction.engine import Task, bias_corrections, reconst
 from qvd.algorithms.reconstruction.gram import adaround_layer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
+from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
@@ -44,9 +45,9 @@ class TFMQ(TFMQOptions, QDiffusion):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         plan = self.site_bits(denoiser, context)
-        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
-        block = temporal_block(denoiser, context)
+        splits = context.anatomy.shortcuts if self.split_shortcuts else {}
+        units = context.anatomy.blocks[self.reconstruction]
+        block = temporal_block(context.anatomy)
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed, frozenset(block))
         quantization = self._quantized_weights(denoiser, ranges, plan, splits)
         corrected = ranges if self.bias_correction else None
@@ -112,17 +113,16 @@ class TFMQ(TFMQOptions, QDiffusion):
         return replace(quantization, layers=layers)
 
 
-def temporal_block(denoiser: nn.Module, context: QuantizationContext) -> list[str]:
+def temporal_block(anatomy: Anatomy) -> list[str]:
     """The layers of the Temporal Information Block, embedding first."""
-    embedders = context.adapter.boundary_layers(denoiser).embedders
-    return list(dict.fromkeys([*embedders, *context.adapter.temporal_feature_sites(denoiser)]))
+    return list(dict.fromkeys([*anatomy.boundary.embedders, *anatomy.temporal_sites]))
 
 
 def block_inputs(denoiser: nn.Module, names: Sequence[str], context: QuantizationContext) -> dict[str, Tensor]:
     """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
-    embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
+    embedders = [n for n in names if n in context.anatomy.boundary.embedders]
     seen: dict[str, Tensor] = {}
     sinks = {name: partial(seen.__setitem__, name) for name in embedders}
     with torch.no_grad(), layer_inputs_to(denoiser, sinks):
-        features = context.adapter.temporal_features(denoiser, context.timesteps)
+        features = context.temporal_features(denoiser, context.timesteps)
     return {name: (seen[name] if name in seen else features[name]).float() for name in names}

@@ -59,7 +59,7 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> Quantization:
         """AdaRound of the folded weights on transformed and quantized inputs."""
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        units = context.anatomy.blocks[self.reconstruction]
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress)
         return reconstruct_rounding(task, quantization, self.adaround, ranges if self.bias_correction else None)
 
@@ -69,7 +69,7 @@ class QVD(QVDOptions, PTQMethod):
         """HTDQ: layers that read a temporal feature."""
         if self.htdq is HtdqForm.off:
             return {}, {}
-        features = context.adapter.temporal_features(denoiser, context.timesteps)
+        features = context.temporal_features(denoiser, context.timesteps)
         n_bits = {name: plan[name].activation for name in features}
         modules = weighted_layers(denoiser)
         layers: dict[str, LayerQuantization] = {}
@@ -88,8 +88,8 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """SCRI: every other layer with a quantized input, except the first and the last."""
-        boundary, layers = context.adapter.boundary_layers(denoiser), weighted_layers(denoiser)
-        excluded = {*boundary.first, *boundary.last, *context.adapter.temporal_feature_sites(denoiser)}
+        anatomy, layers = context.anatomy, weighted_layers(denoiser)
+        excluded = {*anatomy.boundary.first, *anatomy.boundary.last, *anatomy.temporal_sites}
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]
         if self.scri is ScriMode.off or not names:
             return {}, {}

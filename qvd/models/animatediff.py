@@ -12,20 +12,20 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.hub import find_folder
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts, read_config, read_scheduler
-from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
+from qvd.models.unets import BOUNDARY, skip_concatenations, text_arguments, time_embedding_feature, video_unet_call
 from qvd.options.model import AnimateDiffOptions
-from qvd.options.units import Reconstruction
 
 
 class AnimateDiff(AnimateDiffOptions, ModelAdapter):
     """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`)."""
 
+    boundary = BOUNDARY
+    block_types = (ResnetBlock2D, BasicTransformerBlock)
+    temporal_suffix = ".time_emb_proj"
     text_parameters = 123_000_000  # CLIP-L
     beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "motion_adapter", "motion_adapter_revision")
 
@@ -94,19 +94,8 @@ class AnimateDiff(AnimateDiffOptions, ModelAdapter):
         pipeline.scheduler.set_timesteps(num_inference_steps)
         return pipeline.scheduler.timesteps.clone()
 
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        return time_embedding_feature(denoiser, timesteps)
 
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        return BoundaryLayers(
-            first=["conv_in"], last=["conv_out"], embedders=["time_embedding.linear_1", "time_embedding.linear_2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (ResnetBlock2D, BasicTransformerBlock))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+    def shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
         return skip_concatenations(denoiser)

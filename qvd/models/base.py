@@ -10,11 +10,11 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.anatomy import Anatomy, BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.hub import find_folder
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
-from qvd.options.units import Reconstruction
 from qvd.store.digest import file_digest, fingerprint
 
 
@@ -106,26 +106,42 @@ class ModelAdapter(ModelOptions, ABC):
     def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
         """The sampler's whole timestep set, in sampling order."""
 
-    @abstractmethod
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        """Names of the Linear layers whose input is a pure function of the timestep (HTDQ's sites)."""
+    def anatomy(self, denoiser: nn.Module) -> Anatomy:
+        """What methods may know of the denoiser; only its modules and their shapes are read."""
+        return Anatomy(
+            boundary=self.boundary,
+            temporal_sites=self._temporal_sites(denoiser),
+            blocks=units_of_types(denoiser, self.block_types),
+            shortcuts=self.shortcuts(denoiser),
+            num_frames=self.num_frames,
+        )
 
-    @abstractmethod
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Exact input (n_timesteps, channels) of every temporal-feature site at each timestep."""
+        """Exact input of every temporal site at each timestep; see `qvd.graph.anatomy.TemporalFeatures`."""
+        return dict.fromkeys(self._temporal_sites(denoiser), self.temporal_feature(denoiser, timesteps))
 
+    def _temporal_sites(self, denoiser: nn.Module) -> tuple[str, ...]:
+        return tuple(name for name, _ in denoiser.named_modules() if name.endswith(self.temporal_suffix))
+
+    @property
     @abstractmethod
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
+    def boundary(self) -> BoundaryLayers:
         """First, last and timestep-embedding layers."""
 
+    @property
     @abstractmethod
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        """Names of the modules that a reconstruction treats one at a time, in module order.
+    def block_types(self) -> tuple[type[nn.Module], ...]:
+        """Residual and transformer blocks: what a reconstruction treats as one."""
 
-        They are disjoint and together hold every weighted layer: residual and transformer blocks, and alone the layers
-        outside of them; `layer`: every layer alone; `none`: nothing.
-        """
+    @property
+    @abstractmethod
+    def temporal_suffix(self) -> str:
+        """How the names of the layers end that read the temporal feature."""
 
     @abstractmethod
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        """Layer that reads a U-Net's skip concatenation → the input channel at which the skip's part starts."""
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        """(n_timesteps, channels) float32: what all temporal sites read at each timestep."""
+
+    def shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+        """`Anatomy.shortcuts`; there are none in a transformer."""
+        return {}

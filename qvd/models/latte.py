@@ -11,18 +11,22 @@ from torch import nn
 from transformers import T5EncoderModel, T5Tokenizer
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, latent_side, random_embeddings, random_parts
-from qvd.options.units import Reconstruction
 
+EMBEDDER = "adaln_single.emb.timestep_embedder"
 MAX_TOKENS = 120  # the pipeline's own limit
 
 
 class Latte(ModelAdapter):
     """Adapter of the Latte T2V family (full size: `maxin-cn/Latte-1`)."""
 
+    boundary = BoundaryLayers(
+        first=("pos_embed.proj",), last=("proj_out",), embedders=(f"{EMBEDDER}.linear_1", f"{EMBEDDER}.linear_2")
+    )
+    block_types = (BasicTransformerBlock,)
+    temporal_suffix = "adaln_single.linear"
     text_parameters = 4_762_000_000  # T5-XXL
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
@@ -76,28 +80,12 @@ class Latte(ModelAdapter):
         pipeline.scheduler.set_timesteps(num_inference_steps)
         return pipeline.scheduler.timesteps.clone()
 
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return ["adaln_single.linear"]
-
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
         network: Any = denoiser.get_submodule("adaln_single")
         with torch.no_grad():
             weight = network.emb.timestep_embedder.linear_1.weight
             sinusoid = network.emb.time_proj(timesteps.to(weight.device)).to(weight.dtype)
-            features = network.silu(network.emb.timestep_embedder(sinusoid)).float()
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        embedder = "adaln_single.emb.timestep_embedder"
-        return BoundaryLayers(
-            first=["pos_embed.proj"], last=["proj_out"], embedders=[f"{embedder}.linear_1", f"{embedder}.linear_2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (BasicTransformerBlock,))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        return {}  # a transformer without skip concatenations
+            return network.silu(network.emb.timestep_embedder(sinusoid)).float()
 
 
 def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:

@@ -11,7 +11,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiffusionPipe
 from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.class_names import class_label, class_names
 from qvd.models.hub import find_folder
@@ -20,7 +19,6 @@ from qvd.models.latte_pipeline import ClassLattePipeline
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
-from qvd.options.units import Reconstruction
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
@@ -29,6 +27,11 @@ MIN_CLASSES = 4
 class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
     """Adapter of the released class-conditional and unconditional Latte."""
 
+    boundary = BoundaryLayers(
+        first=("x_embedder.proj",), last=("final_layer.linear",), embedders=("t_embedder.mlp.0", "t_embedder.mlp.2")
+    )
+    block_types = (Block,)
+    temporal_suffix = ".adaLN_modulation.1"
     text_parameters = 0
     resizable = False
     beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "vae", "vae_revision")
@@ -108,11 +111,8 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         pipeline.scheduler.set_timesteps(num_inference_steps)
         return pipeline.scheduler.timesteps.clone()
 
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return [name for name, _ in denoiser.named_modules() if name.endswith(".adaLN_modulation.1")]
-
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Here the features depend on timestep AND class: a finite set too, but of timesteps × (classes + 1) members.
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        """Here it depends on timestep AND class: a finite set too, but of timesteps × (classes + 1) members.
 
         They are given class after class, each with all timesteps, the null class first. Where that is more than
         `MAX_FEATURES` rows, these classes stand for all: the null class, those of the largest and of the smallest value
@@ -128,19 +128,7 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
                 table = network.y_embedder.embedding_table.weight
                 kept = _representative_classes(activation, embedded, table)
                 embedded = (table[kept][:, None] + embedded[None]).flatten(0, 1)
-            features = activation(embedded).float()
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        return BoundaryLayers(
-            first=["x_embedder.proj"], last=["final_layer.linear"], embedders=["t_embedder.mlp.0", "t_embedder.mlp.2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (Block,))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        return {}  # a transformer without skip concatenations
+            return activation(embedded).float()
 
 
 def _representative_classes(activation: nn.Module, embedded: torch.Tensor, table: torch.Tensor) -> list[int]:

@@ -10,18 +10,18 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch import nn
 
-from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
 from qvd.models.base import ModelAdapter
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, random_parts
-from qvd.models.unets import skip_concatenations, text_arguments, time_embedding_features, video_unet_call
-from qvd.options.units import Reconstruction
+from qvd.models.unets import BOUNDARY, skip_concatenations, text_arguments, time_embedding_feature, video_unet_call
 
 
 class ModelScope(ModelAdapter):
     """Adapter of the ModelScope T2V family (full size: `damo-vilab/text-to-video-ms-1.7b`)."""
 
+    boundary = BOUNDARY
+    block_types = (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock)
+    temporal_suffix = ".time_emb_proj"
     text_parameters = 340_000_000  # OpenCLIP-H
 
     def pretrained_pipeline(self) -> DiffusionPipeline:
@@ -65,19 +65,8 @@ class ModelScope(ModelAdapter):
         pipeline.scheduler.set_timesteps(num_inference_steps)
         return pipeline.scheduler.timesteps.clone()
 
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return [name for name, _ in denoiser.named_modules() if name.endswith(".time_emb_proj")]
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        return time_embedding_feature(denoiser, timesteps)
 
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), time_embedding_features(denoiser, timesteps))
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        return BoundaryLayers(
-            first=["conv_in"], last=["conv_out"], embedders=["time_embedding.linear_1", "time_embedding.linear_2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+    def shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
         return skip_concatenations(denoiser)

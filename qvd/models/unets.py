@@ -8,8 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from qvd.graph.anatomy import BoundaryLayers
 from qvd.models.base import ModelAdapter
 from qvd.models.random_init import latent_side, random_embeddings
+
+BOUNDARY = BoundaryLayers(
+    first=("conv_in",), last=("conv_out",), embedders=("time_embedding.linear_1", "time_embedding.linear_2")
+)
 
 
 def skip_concatenations(denoiser: nn.Module) -> dict[str, int]:
@@ -29,7 +34,7 @@ def skip_concatenations(denoiser: nn.Module) -> dict[str, int]:
     return split
 
 
-def time_embedding_features(denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+def time_embedding_feature(denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
     """(n_timesteps, channels) what every `time_emb_proj` reads at each timestep."""
     unet: Any = denoiser
     with torch.no_grad():
