@@ -37,6 +37,7 @@ from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_la
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
+from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import Weighted, channel_dim, weighted_layers
 from qvd.methods.base import PTQMethod, QuantizationContext
@@ -55,15 +56,28 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         plan = self.site_bits(denoiser, context)
         splits = context.anatomy.shortcuts if self.split_shortcuts else {}
         units = context.anatomy.blocks[self.reconstruction]
-        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed)
+        task = Task(
+            denoiser, calibration, units, context.checkpoint, context.progress, self.seed, self._frozen(context.anatomy)
+        )
         quantization = self._quantized_weights(denoiser, ranges, plan, splits)
-        if context.bits.weight is not None:
-            corrected = ranges if self.bias_correction else None
-            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
+        corrected = ranges if self.bias_correction else None
+        quantization = self._learned_weights(task, quantization, corrected, context)
         if context.bits.activation is None:
             return quantization
         quantization = self._quantized_activations(task, quantization, plan, splits)
         return reconstruct_steps(task, quantization, self.lsq)
+
+    def _frozen(self, anatomy: Anatomy) -> frozenset[str]:
+        """Layers that are not learned with their blocks."""
+        return frozenset()
+
+    def _learned_weights(
+        self, task: Task, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
+    ) -> Quantization:
+        """`quantization` with learned roundings; `corrected`: see `reconstruct_rounding`."""
+        if context.bits.weight is None:
+            return quantization
+        return reconstruct_rounding(task, quantization, self.adaround, corrected)
 
     def _quantized_weights(
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], splits: Mapping[str, int]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from baselines.options import TFMQOptions
 from baselines.qdiffusion import QDiffusion, rounded_model, set_rounded_
-from qvd.algorithms.reconstruction.engine import Task, bias_corrections, reconstruct_rounding, reconstruct_steps
+from qvd.algorithms.reconstruction.engine import Task, bias_corrections
 from qvd.algorithms.reconstruction.gram import adaround_layer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
@@ -44,34 +44,26 @@ class TFMQ(TFMQOptions, QDiffusion):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        plan = self.site_bits(denoiser, context)
-        splits = context.anatomy.shortcuts if self.split_shortcuts else {}
-        units = context.anatomy.blocks[self.reconstruction]
-        block = temporal_block(context.anatomy)
-        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed, frozenset(block))
-        quantization = self._quantized_weights(denoiser, ranges, plan, splits)
-        corrected = ranges if self.bias_correction else None
-        if self.temporal_rounding:
-            quantization = self._learn_block(denoiser, block, quantization, corrected, context)
-        if context.bits.weight is not None:
-            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
-        if context.bits.activation is None:
+        quantization = super().quantize(denoiser, ranges, calibration, context)
+        if context.bits.activation is None or not self.timestep_ranges:
             return quantization
-        quantization = self._quantized_activations(task, quantization, plan, splits)
-        quantization = reconstruct_steps(task, quantization, self.lsq)
-        return (
-            self._timestep_grids(denoiser, block, quantization, plan, context) if self.timestep_ranges else quantization
-        )
+        return self._timestep_grids(denoiser, quantization, self.site_bits(denoiser, context), context)
 
-    def _learn_block(
-        self,
-        denoiser: nn.Module,
-        block: Sequence[str],
-        quantization: Quantization,
-        corrected: Ranges | None,
-        context: QuantizationContext,
+    def _frozen(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(temporal_block(anatomy))
+
+    def _learned_weights(
+        self, task: Task, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
+    ) -> Quantization:
+        if self.temporal_rounding:
+            quantization = self._learned_block(task.denoiser, quantization, corrected, context)
+        return super()._learned_weights(task, quantization, corrected, context)
+
+    def _learned_block(
+        self, denoiser: nn.Module, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
     ) -> Quantization:
         """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
+        block = temporal_block(context.anatomy)
         corrections = {} if corrected is None else bias_corrections(quantization, corrected)
         originals, layers = weighted_layers(denoiser), dict(quantization.layers)
         exact = block_inputs(denoiser, block, context)
@@ -92,12 +84,12 @@ class TFMQ(TFMQOptions, QDiffusion):
     def _timestep_grids(
         self,
         denoiser: nn.Module,
-        block: Sequence[str],
         quantization: Quantization,
         plan: Mapping[str, SiteBits],
         context: QuantizationContext,
     ) -> Quantization:
         """`quantization` with a min-max grid per timestep for every quantized input in the block."""
+        block = temporal_block(context.anatomy)
         timesteps = tuple(context.timesteps.double().tolist())
         weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
         inputs = block_inputs(rounded_model(denoiser, weights), block, context)

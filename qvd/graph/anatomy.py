@@ -28,6 +28,11 @@ class BoundaryLayers:
     last: tuple[str, ...]
     embedders: tuple[str, ...]
 
+    @property
+    def ends(self) -> dict[str, tuple[str, ...]]:
+        """First and last layers, by what they are called in the quantization map."""
+        return {"first layer": self.first, "last layer": self.last}
+
 
 @dataclass(frozen=True)
 class Anatomy:

@@ -25,7 +25,7 @@ from qvd.options.qvd import QVDOptions
 from qvd.options.scri import ScriMode
 from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization
-from qvd.spec.rules import SiteBits
+from qvd.spec.rules import SiteBits, exceptions_at
 
 BOUNDARY_BITS = 8
 
@@ -35,9 +35,7 @@ class QVD(QVDOptions, PTQMethod):
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layers keep 8-bit weights, and 8-bit inputs as is usual (BRECQ, arXiv 2102.05426)."""
-        weight, activation = (b and max(b, BOUNDARY_BITS) for b in (bits.weight, bits.activation))
-        named = {"first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(weight, activation, rule) for rule, names in named.items() for name in names}
+        return exceptions_at(bits.at_least(BOUNDARY_BITS), boundary.ends)
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext

@@ -6,95 +6,70 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiffusionPipeline
 from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.models.base import ModelAdapter
 from qvd.models.class_names import class_label, class_names
-from qvd.models.hub import find_folder
+from qvd.models.dits import DiTAdapter
 from qvd.models.latte_network import Block, ClassLatte
 from qvd.models.latte_pipeline import ClassLattePipeline
-from qvd.models.parts import decode_video, torch_dtype
-from qvd.models.random_init import empty_part, random_parts, read_scheduler
+from qvd.models.parts import torch_dtype
+from qvd.models.random_init import random_input, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
 
 
-class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
+class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
     """Adapter of the released class-conditional and unconditional Latte."""
 
+    text_parameters = 0
+    resizable = False
+    pipeline_class, denoiser_class = ClassLattePipeline, ClassLatte
+    separate_parts = ("vae",)
+    absent_parts = ()
+    block_types = (Block,)
     boundary = BoundaryLayers(
         first=("x_embedder.proj",), last=("final_layer.linear",), embedders=("t_embedder.mlp.0", "t_embedder.mlp.2")
     )
-    block_types = (Block,)
     temporal_suffix = ".adaLN_modulation.1"
-    text_parameters = 0
-    resizable = False
-    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "vae", "vae_revision")
-
-    def folders(self) -> list[Path]:
-        return [self.folder(), *([self._vae_folder()] if self.vae else [])]
 
     def _files(self, folder: Path) -> list[Path]:
         # The released folder holds the other checkpoints too.
         return [folder / self.checkpoint] if self.checkpoint and folder == self.folder() else super()._files(folder)
 
-    def _vae_folder(self) -> Path:
-        assert self.vae is not None
-        return find_folder(self.vae, self.vae_revision, False, "config.json", option="model.vae")
-
-    def pretrained_pipeline(self) -> DiffusionPipeline:
-        dtype = torch_dtype(self.dtype)
+    def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
         if self.checkpoint is None:
-            pipeline = ClassLattePipeline.from_pretrained(self.folder(), dtype=dtype)
-        else:
-            network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
-            vae = AutoencoderKL.from_pretrained(self._vae_folder(), dtype=dtype)
-            pipeline = ClassLattePipeline(vae, network, None)
-        return self._with_sampler(pipeline)
+            return self._with_sampler(super().pretrained_pipeline())
+        dtype = torch_dtype(self.dtype)
+        network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
+        vae = diffusers.AutoencoderKL.from_pretrained(self.part_folder("vae"), dtype=dtype)
+        return self._with_sampler(ClassLattePipeline(vae, network, None))
 
-    def random_pipeline(self) -> DiffusionPipeline:
-        return self._with_sampler(ClassLattePipeline(**random_parts(self, "transformer")))
+    def random_pipeline(self) -> diffusers.DiffusionPipeline:
+        return self._with_sampler(super().random_pipeline())
 
     def _with_sampler(self, pipeline: Any) -> Any:
         scheduler = pipeline.scheduler or read_scheduler(self.config_folder())
-        classes = {Sampler.ddpm: DDPMScheduler, Sampler.ddim: DDIMScheduler}
+        classes = {Sampler.ddpm: diffusers.DDPMScheduler, Sampler.ddim: diffusers.DDIMScheduler}
         if self.sampler is not Sampler.folder:
             scheduler = classes[self.sampler].from_config(scheduler.config)
         pipeline.register_modules(scheduler=scheduler)
         return pipeline
 
-    def empty_denoiser(self) -> nn.Module:
-        return empty_part(ClassLatte, self.config_folder() / "transformer")
-
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         config: Any = denoiser.config
-        dtype = next(denoiser.parameters()).dtype
-        shape = (entries, config.num_frames, config.in_channels, config.sample_size, config.sample_size)
-        call = {"sample": torch.randn(shape).to(dtype), "timestep": torch.full((entries,), 500)}
+        shape = (config.num_frames, config.in_channels, config.sample_size, config.sample_size)
+        call = {"sample": random_input(denoiser, entries, *shape), "timestep": torch.full((entries,), 500)}
         if config.num_classes is not None:
             call["class_labels"] = torch.arange(entries) % (config.num_classes + 1)
         return call
 
-    def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
-        return pipeline.transformer
-
-    def set_denoiser_(self, pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
-        pipeline.transformer = denoiser
-
-    def sample(
-        self,
-        pipeline: DiffusionPipeline,
-        prompts: list[str],
-        generators: list[torch.Generator],
-        num_inference_steps: int,
-    ) -> torch.Tensor:
-        latents = pipeline(self._labels(prompts), generators, num_inference_steps, self.guidance_scale).latents
-        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
+    def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
+        return pipeline(self._labels(prompts), **sampling).latents
 
     @property
     def _names(self) -> list[str]:
@@ -106,10 +81,6 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
         if self.init is Init.random:  # no class means anything: any will do
             return [zlib.crc32(prompt.encode()) % len(self._names) for prompt in prompts]
         return [class_label(prompt, self._names) for prompt in prompts]
-
-    def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
-        pipeline.scheduler.set_timesteps(num_inference_steps)
-        return pipeline.scheduler.timesteps.clone()
 
     def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
         """Here it depends on timestep AND class: a finite set too, but of timesteps × (classes + 1) members.

@@ -67,7 +67,7 @@ def keys(config) -> dict[str, str]:
 SAMPLING = {"fp samples", "samples", "calibration", "sqnr"}
 CHANGES = {
     "a comment": ("qvd/models/modelscope.py", "", "\n# a comment", set()),
-    "a local variable": ("qvd/models/modelscope.py", "latents", "drawn", set()),
+    "a local variable": ("qvd/models/unets.py", "sinusoid", "wave", set()),
     "a constant of the model": ("qvd/models/modelscope.py", "340_000_000", "350_000_000", {*SAMPLING, "qvd", "naive"}),
     "the anatomy": ("qvd/graph/anatomy.py", "num_frames", "frames", {*SAMPLING, "qvd", "naive"}),
     "another model": ("qvd/models/latte.py", "text_parameters", "parameters", set()),
