@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.options import PTQ4DMOptions
-from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
 from qvd.graph.anatomy import BoundaryLayers
@@ -59,7 +59,9 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
         plan = self.site_bits(denoiser, context)
         grids = self._averaged_grids(denoiser, plan, calibration, context)
         layers = {
-            name: quantize_layer(name, layer, plan[name], ranges[name], self.settings, grid=grids.get(name))
+            name: quantize_layer(
+                name, layer, plan[name], ranges[name], self.settings, LayerChoice(grid=grids.get(name))
+            )
             for name, layer in weighted_layers(denoiser).items()
         }
         plain = self.assemble(denoiser, ranges, plan, layers, {})

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.options import QDiffusionOptions
-from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
@@ -85,8 +85,8 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         """Weights rounded to nearest, activations in floating point."""
         layers = {}
         for name, layer in weighted_layers(denoiser).items():
-            bits = replace(plan[name], activation=None)
-            layers[name] = quantize_layer(name, layer, bits, ranges[name], self.settings, split=splits.get(name))
+            bits, choice = replace(plan[name], activation=None), LayerChoice(split=splits.get(name))
+            layers[name] = quantize_layer(name, layer, bits, ranges[name], self.settings, choice)
         return Quantization(layers, {})
 
     def _quantized_activations(

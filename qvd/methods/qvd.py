@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from qvd.algorithms.htdq.grids import select_grids
-from qvd.algorithms.layerwise import quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
 from qvd.algorithms.scri.groups import transform_groups
 from qvd.algorithms.scri.objective import scri_sites
@@ -72,9 +72,8 @@ class QVD(QVDOptions, PTQMethod):
         modules = weighted_layers(denoiser)
         layers: dict[str, LayerQuantization] = {}
         for name, (grid, notes) in select_grids(features, n_bits, self.htdq).items():
-            layers[name] = quantize_layer(
-                name, modules[name], plan[name], ranges[name], self.settings, grid=grid, notes=notes
-            )
+            choice = LayerChoice(grid=grid, notes=notes)
+            layers[name] = quantize_layer(name, modules[name], plan[name], ranges[name], self.settings, choice)
         return layers, _means(layers, ("td1", "td2", "td3", "td1_uniform", "td2_uniform", "td3_uniform"))
 
     def _integrated_layers(
