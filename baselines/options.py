@@ -21,19 +21,16 @@ class NaiveOptions(MethodOptions):
 
 
 @dataclass(frozen=True)
-class SmoothQuantOptions(MethodOptions):
-    """SmoothQuant; see `baselines.smoothquant`.
+class ChannelBalanceOptions(MethodOptions):
+    """A method that balances channels; see `baselines.channel_balance`.
 
     Attributes:
         alpha: migration strength in [0, 1]: 0 leaves all difficulty to the weights' own scale, 1 moves all of the
             activations' into them.
-        symmetric: absmax quantizers as in the source; false: asymmetric ones.
     """
 
-    name: str = "smoothquant"
     calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     alpha: float = 0.5
-    symmetric: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,34 +38,42 @@ class SmoothQuantOptions(MethodOptions):
             raise ValueError(f"quantizer.alpha={self.alpha}: must be in [0, 1]")
         if self.activation_range is not RangeMethod.minmax:
             raise ValueError(
-                f"quantizer.activation_range={self.activation_range.value}: "
-                "must be minmax, the extremes that channels are balanced by"
+                f"quantizer.activation_range={self.activation_range.value}: must be minmax, the extremes that channels "
+                "are balanced by and that a token's range is"
             )
 
 
 @dataclass(frozen=True)
-class ViDiTQOptions(MethodOptions):
+class SmoothQuantOptions(ChannelBalanceOptions):
+    """SmoothQuant; see `baselines.smoothquant`.
+
+    Attributes:
+        symmetric: absmax quantizers as in the source; false: asymmetric ones.
+    """
+
+    name: str = "smoothquant"
+    symmetric: bool = True
+
+
+@dataclass(frozen=True)
+class ViDiTQOptions(ChannelBalanceOptions):
     """ViDiT-Q without its rotation and mixed precision; see `baselines.vidit_q`.
 
     Attributes:
-        alpha: migration strength in [0, 1].
         float_attention: leave both attention matmuls in floating point, as in the source.
     """
 
     name: str = "vidit_q"
-    calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     activation_granularity: ActivationGranularity = ActivationGranularity.token
-    alpha: float = 0.5
     float_attention: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"quantizer.alpha={self.alpha}: must be in [0, 1]")
-        if self.activation_range is not RangeMethod.minmax:
-            raise ValueError(
-                f"quantizer.activation_range={self.activation_range.value}: must be minmax, what a token's range is"
-            )
+
+def _check_average(momentum: float, batch_size: int) -> None:
+    """Refuse a running average over batches that is none."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"quantizer.momentum={momentum}: must be in [0, 1)")
+    if batch_size < 1:
+        raise ValueError(f"quantizer.batch_size={batch_size}: must be at least 1")
 
 
 class Variant(Enum):
@@ -105,10 +110,7 @@ class PTQ4DMOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
-        if self.batch_size < 1:
-            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
+        _check_average(self.momentum, self.batch_size)
         if self.calibration.timesteps is not TimestepChoice.uniform:
             plan = replace(self.calibration, timesteps=CHOICES[self.variant])
             object.__setattr__(self, "calibration", plan)
@@ -143,10 +145,7 @@ class QDiffusionOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"quantizer.momentum={self.momentum}: must be in [0, 1)")
-        if self.batch_size < 1:
-            raise ValueError(f"quantizer.batch_size={self.batch_size}: must be at least 1")
+        _check_average(self.momentum, self.batch_size)
         per_tensor = self.activation_granularity is ActivationGranularity.tensor
         if not per_tensor and (self.running_stat or self.lsq.iterations):
             raise ValueError(

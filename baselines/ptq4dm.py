@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.options import PTQ4DMOptions
-from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
 from qvd.graph.anatomy import BoundaryLayers
@@ -33,7 +33,7 @@ from qvd.methods.base import PTQMethod, QuantizationContext
 from qvd.numerics.grids import AffineGrid
 from qvd.options.bits import Bits
 from qvd.spec.quantization import Quantization
-from qvd.spec.rules import SiteBits
+from qvd.spec.rules import SiteBits, exceptions_at
 
 BOUNDARY_BITS = 8
 NUM_THRESHOLDS = 100
@@ -51,9 +51,7 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layer at 8 bits."""
-        weight, activation = (b and max(b, BOUNDARY_BITS) for b in (bits.weight, bits.activation))
-        named = {"first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(weight, activation, rule) for rule, names in named.items() for name in names}
+        return exceptions_at(bits.at_least(BOUNDARY_BITS), boundary.ends)
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
@@ -61,7 +59,9 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
         plan = self.site_bits(denoiser, context)
         grids = self._averaged_grids(denoiser, plan, calibration, context)
         layers = {
-            name: quantize_layer(name, layer, plan[name], ranges[name], self.settings, grid=grids.get(name))
+            name: quantize_layer(
+                name, layer, plan[name], ranges[name], self.settings, LayerChoice(grid=grids.get(name))
+            )
             for name, layer in weighted_layers(denoiser).items()
         }
         plain = self.assemble(denoiser, ranges, plan, layers, {})

@@ -33,10 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.options import QDiffusionOptions
-from qvd.algorithms.layerwise import LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
+from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import Weighted, channel_dim, weighted_layers
 from qvd.methods.base import PTQMethod, QuantizationContext
@@ -53,17 +54,30 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         plan = self.site_bits(denoiser, context)
-        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
-        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed)
+        splits = context.anatomy.shortcuts if self.split_shortcuts else {}
+        units = context.anatomy.blocks[self.reconstruction]
+        task = Task(
+            denoiser, calibration, units, context.checkpoint, context.progress, self.seed, self._frozen(context.anatomy)
+        )
         quantization = self._quantized_weights(denoiser, ranges, plan, splits)
-        if context.bits.weight is not None:
-            corrected = ranges if self.bias_correction else None
-            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
+        corrected = ranges if self.bias_correction else None
+        quantization = self._learned_weights(task, quantization, corrected, context)
         if context.bits.activation is None:
             return quantization
         quantization = self._quantized_activations(task, quantization, plan, splits)
         return reconstruct_steps(task, quantization, self.lsq)
+
+    def _frozen(self, anatomy: Anatomy) -> frozenset[str]:
+        """Layers that are not learned with their blocks."""
+        return frozenset()
+
+    def _learned_weights(
+        self, task: Task, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
+    ) -> Quantization:
+        """`quantization` with learned roundings; `corrected`: see `reconstruct_rounding`."""
+        if context.bits.weight is None:
+            return quantization
+        return reconstruct_rounding(task, quantization, self.adaround, corrected)
 
     def _quantized_weights(
         self, denoiser: nn.Module, ranges: Ranges, plan: Mapping[str, SiteBits], splits: Mapping[str, int]
@@ -71,8 +85,8 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         """Weights rounded to nearest, activations in floating point."""
         layers = {}
         for name, layer in weighted_layers(denoiser).items():
-            bits = replace(plan[name], activation=None)
-            layers[name] = quantize_layer(name, layer, bits, ranges[name], self.settings, split=splits.get(name))
+            bits, choice = replace(plan[name], activation=None), LayerChoice(split=splits.get(name))
+            layers[name] = quantize_layer(name, layer, bits, ranges[name], self.settings, choice)
         return Quantization(layers, {})
 
     def _quantized_activations(

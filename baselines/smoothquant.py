@@ -14,25 +14,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
+from baselines.channel_balance import ChannelBalance
 from baselines.options import SmoothQuantOptions
-from qvd.algorithms.balance import balance, can_be_balanced
 from qvd.algorithms.layerwise import LayerSettings
-from qvd.calibration.calibration_set import CalibrationSet
-from qvd.calibration.observers import Ranges
-from qvd.graph.absorb import absorbing_norms
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.sites import weighted_layers
-from qvd.methods.base import PTQMethod, QuantizationContext
 from qvd.options.bits import Bits
-from qvd.spec.quantization import Quantization
-from qvd.spec.rules import SiteBits
+from qvd.spec.rules import SiteBits, exceptions_at
 
 BOUNDARY_WEIGHT_BITS = 8
 
 
-class SmoothQuant(SmoothQuantOptions, PTQMethod):
+class SmoothQuant(SmoothQuantOptions, ChannelBalance):
     """SmoothQuant; see the head of this file."""
 
     @property
@@ -41,15 +33,5 @@ class SmoothQuant(SmoothQuantOptions, PTQMethod):
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layer keep 8-bit weights."""
-        weight = bits.weight and max(bits.weight, BOUNDARY_WEIGHT_BITS)
-        named = {"first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(weight, bits.activation, rule) for rule, names in named.items() for name in names}
-
-    def quantize(
-        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
-    ) -> Quantization:
-        plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
-        names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]
-        absorbing = absorbing_norms(denoiser, calibration.take([0]))
-        balanced = balance(names, layers, plan, ranges, absorbing, self.alpha, self.settings)
-        return self.assemble(denoiser, ranges, plan, balanced, {})
+        weight = bits.at_least(BOUNDARY_WEIGHT_BITS).weight
+        return exceptions_at(Bits(weight, bits.activation), boundary.ends)

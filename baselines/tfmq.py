@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from baselines.options import TFMQOptions
 from baselines.qdiffusion import QDiffusion, rounded_model, set_rounded_
-from qvd.algorithms.reconstruction.engine import Task, bias_corrections, reconstruct_rounding, reconstruct_steps
+from qvd.algorithms.reconstruction.engine import Task, bias_corrections
 from qvd.algorithms.reconstruction.gram import adaround_layer
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
+from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import weighted_layers
 from qvd.methods.base import QuantizationContext
@@ -43,34 +44,26 @@ class TFMQ(TFMQOptions, QDiffusion):
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        plan = self.site_bits(denoiser, context)
-        splits = context.adapter.split_shortcuts(denoiser) if self.split_shortcuts else {}
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
-        block = temporal_block(denoiser, context)
-        task = Task(denoiser, calibration, units, context.checkpoint, context.progress, self.seed, frozenset(block))
-        quantization = self._quantized_weights(denoiser, ranges, plan, splits)
-        corrected = ranges if self.bias_correction else None
-        if self.temporal_rounding:
-            quantization = self._learn_block(denoiser, block, quantization, corrected, context)
-        if context.bits.weight is not None:
-            quantization = reconstruct_rounding(task, quantization, self.adaround, corrected)
-        if context.bits.activation is None:
+        quantization = super().quantize(denoiser, ranges, calibration, context)
+        if context.bits.activation is None or not self.timestep_ranges:
             return quantization
-        quantization = self._quantized_activations(task, quantization, plan, splits)
-        quantization = reconstruct_steps(task, quantization, self.lsq)
-        return (
-            self._timestep_grids(denoiser, block, quantization, plan, context) if self.timestep_ranges else quantization
-        )
+        return self._timestep_grids(denoiser, quantization, self.site_bits(denoiser, context), context)
 
-    def _learn_block(
-        self,
-        denoiser: nn.Module,
-        block: Sequence[str],
-        quantization: Quantization,
-        corrected: Ranges | None,
-        context: QuantizationContext,
+    def _frozen(self, anatomy: Anatomy) -> frozenset[str]:
+        return frozenset(temporal_block(anatomy))
+
+    def _learned_weights(
+        self, task: Task, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
+    ) -> Quantization:
+        if self.temporal_rounding:
+            quantization = self._learned_block(task.denoiser, quantization, corrected, context)
+        return super()._learned_weights(task, quantization, corrected, context)
+
+    def _learned_block(
+        self, denoiser: nn.Module, quantization: Quantization, corrected: Ranges | None, context: QuantizationContext
     ) -> Quantization:
         """The weights of the Temporal Information Block, learned layer after layer over all timesteps."""
+        block = temporal_block(context.anatomy)
         corrections = {} if corrected is None else bias_corrections(quantization, corrected)
         originals, layers = weighted_layers(denoiser), dict(quantization.layers)
         exact = block_inputs(denoiser, block, context)
@@ -91,12 +84,12 @@ class TFMQ(TFMQOptions, QDiffusion):
     def _timestep_grids(
         self,
         denoiser: nn.Module,
-        block: Sequence[str],
         quantization: Quantization,
         plan: Mapping[str, SiteBits],
         context: QuantizationContext,
     ) -> Quantization:
         """`quantization` with a min-max grid per timestep for every quantized input in the block."""
+        block = temporal_block(context.anatomy)
         timesteps = tuple(context.timesteps.double().tolist())
         weights = replace(quantization, layers={n: quantization.layers[n] for n in block})
         inputs = block_inputs(rounded_model(denoiser, weights), block, context)
@@ -112,17 +105,16 @@ class TFMQ(TFMQOptions, QDiffusion):
         return replace(quantization, layers=layers)
 
 
-def temporal_block(denoiser: nn.Module, context: QuantizationContext) -> list[str]:
+def temporal_block(anatomy: Anatomy) -> list[str]:
     """The layers of the Temporal Information Block, embedding first."""
-    embedders = context.adapter.boundary_layers(denoiser).embedders
-    return list(dict.fromkeys([*embedders, *context.adapter.temporal_feature_sites(denoiser)]))
+    return list(dict.fromkeys([*anatomy.boundary.embedders, *anatomy.temporal_sites]))
 
 
 def block_inputs(denoiser: nn.Module, names: Sequence[str], context: QuantizationContext) -> dict[str, Tensor]:
     """Input (n_timesteps, channels) of layers of the block at every timestep of the sampler."""
-    embedders = [n for n in names if n in context.adapter.boundary_layers(denoiser).embedders]
+    embedders = [n for n in names if n in context.anatomy.boundary.embedders]
     seen: dict[str, Tensor] = {}
     sinks = {name: partial(seen.__setitem__, name) for name in embedders}
     with torch.no_grad(), layer_inputs_to(denoiser, sinks):
-        features = context.adapter.temporal_features(denoiser, context.timesteps)
+        features = context.temporal_features(denoiser, context.timesteps)
     return {name: (seen[name] if name in seen else features[name]).float() for name in names}

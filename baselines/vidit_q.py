@@ -16,26 +16,21 @@ from __future__ import annotations
 
 from torch import nn
 
+from baselines.channel_balance import ChannelBalance
 from baselines.options import ViDiTQOptions
-from qvd.algorithms.balance import balance, can_be_balanced
-from qvd.calibration.calibration_set import CalibrationSet
-from qvd.calibration.observers import Ranges
-from qvd.graph.absorb import absorbing_norms
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.sites import operand_sites, weighted_layers
-from qvd.methods.base import PTQMethod, QuantizationContext
-from qvd.options.bits import Bits
-from qvd.spec.quantization import Quantization
-from qvd.spec.rules import SiteBits
+from qvd.graph.sites import operand_sites
+from qvd.methods.base import QuantizationContext
+from qvd.options.bits import FLOATING_POINT, Bits
+from qvd.spec.rules import SiteBits, exceptions_at
 
 
-class ViDiTQ(ViDiTQOptions, PTQMethod):
+class ViDiTQ(ViDiTQOptions, ChannelBalance):
     """ViDiT-Q without its rotation and mixed precision; see the head of this file."""
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """Embedders, first and last layer in floating point."""
-        named = {"embedder": boundary.embedders, "first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(None, None, rule) for rule, names in named.items() for name in names}
+        return exceptions_at(FLOATING_POINT, {"embedder": boundary.embedders, **boundary.ends})
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
         """As for every method, but attention operands in floating point unless the user's rules name them."""
@@ -44,12 +39,3 @@ class ViDiTQ(ViDiTQOptions, PTQMethod):
             free = [site for site in operand_sites(denoiser) if plan[site].rule == "default"]
             plan |= dict.fromkeys(free, SiteBits(None, None, "attention matmul"))
         return plan
-
-    def quantize(
-        self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
-    ) -> Quantization:
-        plan, layers = self.site_bits(denoiser, context), weighted_layers(denoiser)
-        names = [name for name, layer in layers.items() if can_be_balanced(layer, plan[name])]
-        absorbing = absorbing_norms(denoiser, calibration.take([0]))
-        balanced = balance(names, layers, plan, ranges, absorbing, self.alpha, self.settings)
-        return self.assemble(denoiser, ranges, plan, balanced, {})

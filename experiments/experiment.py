@@ -22,7 +22,7 @@ from experiments.report.table import build_table
 from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
-from experiments.tracking.wandb_run import track_arm
+from experiments.tracking.wandb_run import ArmTracker
 from metrics.registry import declared_metrics, ranking_metric
 from qvd.store.artifacts import NotStoredError, Store
 
@@ -105,21 +105,12 @@ def show(
     facts = {**provenance(), "seed": config.seed, "command": shlex.join(["python", "run.py", *overrides])}
     report = write_report(results, run_dir, resolved, facts, figures)
     fp_arms = {arm.conditions.n_videos: arm for arm in results if arm.quantizer == FP}
+    tracker = ArmTracker(config.tracking, run_dir, config.experiment, yaml.safe_load(resolved), table)
     shows_fp = any(arm.bits.is_float for arm in config.arms)
     for arm in results:
         if arm.quantizer == FP and not shows_fp:
             continue
-        track_arm(
-            config.tracking,
-            run_dir,
-            arm,
-            config=yaml.safe_load(resolved),
-            group=config.experiment,
-            tags=[],
-            fp_arm=fp_arms[arm.conditions.n_videos],
-            table=table,
-            figures=figures if arm is results[-1] else {},
-        )
+        tracker.track(arm, fp_arms[arm.conditions.n_videos], figures if arm is results[-1] else {})
     render_terminal(table)
     print(f"report: {report}")
 

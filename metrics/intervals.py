@@ -41,9 +41,7 @@ def bootstrap_interval(
         (low, high).
     """
     replicate = bootstrap_distances(features, reference, replicates, seed)
-    quantiles = torch.quantile(replicate, torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64))
-    low, high = frechet_distance(features, reference) - (quantiles - replicate.mean())
-    return float(low), float(high)
+    return _basic_interval(frechet_distance(features, reference), replicate, level)
 
 
 def bootstrap_distances(features: Features, reference: Features, replicates: int = 500, seed: int = 0) -> Tensor:
@@ -86,8 +84,11 @@ def paired_bootstrap_interval(
     if x.shape != y.shape:
         raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     replicate = torch.stack([_weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
-    quantiles = torch.quantile(replicate, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
-    low, high = frechet_distance(x, y) * quantiles / replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    low, high = (
+        frechet_distance(x, y)
+        * _quantiles(replicate, level)
+        / replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    )
     return float(low), float(high)
 
 
@@ -124,9 +125,7 @@ def infinity_interval(
         for i, rows in enumerate(draws)
     ]
     replicate = torch.tensor(values, dtype=torch.float64)
-    quantiles = torch.quantile(replicate, torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64))
-    low, high = frechet_infinity(x, y, seed=seed, paired=paired).value - (quantiles - replicate.mean())
-    return float(low), float(high)
+    return _basic_interval(frechet_infinity(x, y, seed=seed, paired=paired).value, replicate, level)
 
 
 def bootstrap_mean_interval(
@@ -149,7 +148,18 @@ def bootstrap_mean_interval(
     if scores.ndim != 1 or len(scores) < 2:
         raise ValueError(f"an interval needs one score per video of at least 2 videos, got shape {tuple(scores.shape)}")
     means = resampling_counts(len(scores), replicates, seed) @ scores.double().cpu() / len(scores)
-    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
+    low, high = _quantiles(means, level)
+    return float(low), float(high)
+
+
+def _quantiles(replicate: Tensor, level: float) -> Tensor:
+    """(2,) float64: what a share `level` of the replicates lies between."""
+    return torch.quantile(replicate, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
+
+
+def _basic_interval(value: float, replicate: Tensor, level: float) -> tuple[float, float]:
+    """[d − (q_hi − m), d − (q_lo − m)], m the mean of the replicates."""
+    high, low = value - (_quantiles(replicate, level) - replicate.mean())
     return float(low), float(high)
 
 

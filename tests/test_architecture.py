@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qvd.store.source import reached_modules
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("qvd", "baselines", "metrics", "experiments")
 # Inside qvd a room imports from itself and from those before it; rooms in one set do not know each other.
@@ -93,6 +95,14 @@ def test_inside_qvd_imports_go_down():
 def test_every_room_has_a_floor():
     folders = {path.parent.name for path in (ROOT / "qvd").glob("*/__init__.py")}
     assert folders == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("room", ["qvd.methods", "qvd.algorithms", "baselines"])
+def test_methods_see_no_model(room):
+    """What they may know of one is its `Anatomy`; not even by way of others do they reach an adapter."""
+    modules = [name for name in MODULES if is_below(name, {room})]
+    assert modules
+    assert not [name for name in reached_modules(*modules) if is_below(name, {"qvd.models"})]
 
 
 def test_no_module_imports_itself_by_way_of_others():

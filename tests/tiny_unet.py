@@ -1,40 +1,17 @@
-"""A random tiny UNet3D in the shape of the shipped model, and a test double of its adapter."""
+"""A random tiny UNet3D in the shape of the shipped model, and what its family's adapter says of it."""
 
 import pytest
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
-from torch.nn import functional as F
 
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
-from qvd.models.unets import skip_concatenations
+from qvd.methods.base import QuantizationContext
+from qvd.models.modelscope import ModelScope
+from qvd.options.bits import Bits
 
 
-class UNet3DAdapter:
-    """The part of a model adapter that quantization methods ask for, over a bare UNet3DConditionModel."""
-
-    num_frames = 8
-
-    def temporal_feature_sites(self, denoiser):
-        return [name for name, _ in denoiser.named_modules() if name.endswith("time_emb_proj")]
-
-    @torch.no_grad()
-    def temporal_features(self, denoiser, timesteps):
-        features = F.silu(denoiser.time_embedding(denoiser.time_proj(timesteps)))
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
-
-    def boundary_layers(self, denoiser):
-        embedders = ["time_embedding.linear_1", "time_embedding.linear_2"]
-        return BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=embedders)
-
-    def reconstruction_blocks(self, denoiser, granularity):
-        types = (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock)
-        return units_of_types(denoiser, granularity, types)
-
-    def split_shortcuts(self, denoiser):
-        return skip_concatenations(denoiser)
+def context_of(adapter, denoiser, bits, timesteps):
+    """What a method is told of a run at `bits`."""
+    return QuantizationContext(Bits.parse(bits), adapter.anatomy(denoiser), timesteps, adapter.temporal_features)
 
 
 def tiny_unet3d(seed=0):
@@ -86,7 +63,7 @@ def calibration():
 
 @pytest.fixture(scope="session")
 def adapter():
-    return UNet3DAdapter()
+    return ModelScope(path="", num_frames=8, resolution=64, num_inference_steps=10, guidance_scale=1.0, batch_size=1)
 
 
 @pytest.fixture(scope="session")

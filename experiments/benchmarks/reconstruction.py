@@ -53,7 +53,7 @@ console = Console()
 
 def calibration_sets(
     train_samples: int, test_samples: int
-) -> tuple[nn.Module, list[str], CalibrationSet, CalibrationSet]:
+) -> tuple[nn.Module, tuple[str, ...], CalibrationSet, CalibrationSet]:
     """The denoiser, its blocks, and calibration entries of different prompts to learn from and to judge by."""
     config = compose_run_config(["model=tiny_modelscope"])
     pipeline = load_pipeline(config.model, "cpu")
@@ -68,7 +68,7 @@ def calibration_sets(
         sets.append(CalibrationSet.from_tensors(captured))
         first += count
     denoiser = config.model.denoiser(pipeline)
-    return denoiser, config.model.reconstruction_blocks(denoiser, Reconstruction.block), sets[0], sets[1]
+    return denoiser, config.model.anatomy(denoiser).blocks[Reconstruction.block], sets[0], sets[1]
 
 
 def nearest(denoiser: nn.Module) -> Quantization:

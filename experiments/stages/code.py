@@ -30,9 +30,9 @@ def calibration(model: ModelAdapter) -> tuple[str, ...]:
     return (*_model(model), "qvd.calibration.capture")
 
 
-def quantization(method: PTQMethod) -> tuple[str, ...]:
-    """Another method's change is none of its."""
-    return (type(method).__module__, "qvd.graph.cost", "qvd.graph.size")
+def quantization(method: PTQMethod, model: ModelAdapter) -> tuple[str, ...]:
+    """Another method's change is none of its; the model says which layers are special, and what temporal ones read."""
+    return (type(method).__module__, type(model).__module__, "qvd.graph.cost", "qvd.graph.size")
 
 
 def features(extractor: VideoExtractor) -> tuple[str, ...]:

@@ -92,7 +92,15 @@ class Stages:
         """
         if not arm.method.rules and not arm.method.only:
             return  # nothing to check, and no need to load the pipeline
-        arm.method.site_bits(self.fp_denoiser, QuantizationContext(arm.bits, self.config.model, torch.empty(0)))
+        arm.method.site_bits(self.fp_denoiser, self._context(arm))
+
+    def _context(self, arm: Arm, checkpoint: UnitStore | None = None) -> QuantizationContext:
+        """What the arm's method is told beside the denoiser and its ranges."""
+        model = self.config.model
+        anatomy = model.anatomy(self.fp_denoiser)
+        timesteps = model.timesteps(self.pipeline, self.config.num_inference_steps)
+        track = self.reporter.track
+        return QuantizationContext(arm.bits, anatomy, timesteps, model.temporal_features, track, checkpoint)
 
     def samples(self, quantized: Artifact | None) -> Staged:
         """The videos of the FP model (None) or of a quantized denoiser."""
@@ -227,7 +235,7 @@ class Stages:
 
     def quantization(self, arm: Arm, calibration: Staged, ranges: Artifact) -> Artifact:
         """Integer codes, scales and grids of every layer, with the readable quantization map."""
-        entries, options = code.quantization(arm.method), asdict(arm.method)
+        entries, options = code.quantization(arm.method, self.config.model), asdict(arm.method)
         del options["name"]  # changes nothing but how it is called
         inputs = {
             "method": type(arm.method).__name__,
@@ -238,11 +246,7 @@ class Stages:
         }
 
         def compute() -> Result:
-            timesteps = self.config.model.timesteps(self.pipeline, self.config.num_inference_steps)
-            checkpoint = UnitStore(self.store.work_folder("quantization", inputs, entries))
-            context = QuantizationContext(
-                arm.bits, self.config.model, timesteps, self.reporter.track, checkpoint=checkpoint
-            )
+            context = self._context(arm, UnitStore(self.store.work_folder("quantization", inputs, entries)))
             captured = calibration.calibration_set(self.config.device)
             quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), captured, context)
             size = {

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,57 +26,61 @@ _SAMPLE_VIDEOS = 4
 _HISTOGRAM_BINS = 256  # wandb takes at most 512
 
 
-def track_arm(
-    tracking: Tracking,
-    run_dir: Path,
-    arm: ArmResult,
-    *,
-    config: Mapping[str, Any],
-    group: str,
-    tags: list[str],
-    fp_arm: ArmResult,
-    table: Table,
-    figures: Mapping[str, bytes],
-) -> Path | None:
-    """Record one arm: config, provenance, metrics, table, its videos below FP's, range histograms, figures.
+@dataclass(frozen=True)
+class ArmTracker:
+    """Records arms, each as a wandb run; what all of a run's arms share.
 
-    Args:
+    Attributes:
         run_dir: the run folder; in offline mode wandb writes nothing outside it.
-        config: the resolved config.
         group: the experiment, which groups its arms.
-        tags: added to the model's, quantizer's and bits' names.
-        fp_arm: the floating-point arm of the same seeds and prompts.
-
-    Returns:
-        The folder of the wandb run; None if tracking is disabled.
+        config: the resolved config.
+        table: of all arms.
     """
-    if tracking.mode is TrackingMode.disabled:
-        return None
-    with _written_below(run_dir, tracking.mode):
-        run = wandb.init(
-            mode=tracking.mode.value,
-            project=tracking.project,
-            entity=tracking.entity,
-            dir=run_dir,
-            group=group,
+
+    tracking: Tracking
+    run_dir: Path
+    group: str
+    config: Mapping[str, Any]
+    table: Table
+
+    def track(self, arm: ArmResult, fp_arm: ArmResult, figures: Mapping[str, bytes]) -> Path | None:
+        """Record config, provenance, metrics, table, the arm's videos below FP's, range histograms, figures.
+
+        Args:
+            fp_arm: the floating-point arm of the same seeds and prompts.
+
+        Returns:
+            The folder of the wandb run; None if tracking is disabled.
+        """
+        if self.tracking.mode is TrackingMode.disabled:
+            return None
+        with _written_below(self.run_dir, self.tracking.mode):
+            run = self._start(arm)
+            exit_code = 1
+            try:
+                metrics = flatten(arm.metrics)
+                media = _media(self.run_dir, arm, fp_arm)
+                run.log({**metrics, **media, **_histograms(arm), **_table_and_figures(self.table, figures)})
+                run.summary.update(metrics)
+                exit_code = 0
+            finally:
+                run.finish(exit_code=exit_code)
+        return Path(run.dir).parent
+
+    def _start(self, arm: ArmResult) -> wandb.Run:
+        return wandb.init(
+            mode=self.tracking.mode.value,
+            project=self.tracking.project,
+            entity=self.tracking.entity,
+            dir=self.run_dir,
+            group=self.group,
             name=arm.name,
             job_type=arm.quantizer,
-            tags=list(dict.fromkeys([group, arm.conditions.model, arm.quantizer, arm.bits, *tags])),
-            config={**config, "arm": {"quantizer": arm.quantizer, "bits": arm.bits, "command": arm.command}}
+            tags=list(dict.fromkeys([self.group, arm.conditions.model, arm.quantizer, arm.bits])),
+            config={**self.config, "arm": {"quantizer": arm.quantizer, "bits": arm.bits, "command": arm.command}}
             | {"provenance": provenance()},
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
-        exit_code = 1
-        try:
-            metrics = flatten(measured_record(arm))
-            run.log(
-                {**metrics, **_media(run_dir, arm, fp_arm), **_histograms(arm), **_table_and_figures(table, figures)}
-            )
-            run.summary.update(metrics)
-            exit_code = 0
-        finally:
-            run.finish(exit_code=exit_code)
-    return Path(run.dir).parent
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

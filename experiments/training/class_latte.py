@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from experiments.training.card import ship
-from experiments.training.denoiser import UNCONDITIONAL_SHARE, build_scheduler, denoising_loss
+from experiments.training.denoiser import build_scheduler
 from experiments.training.latents import latent_bank
-from experiments.training.latte import LatteOptions
-from experiments.training.loop import TrainingConfig, fit
+from experiments.training.latte import LatteOptions, fit_denoiser
 from qvd.data.shapes import ATTRIBUTES
 from qvd.graph.attention import explicit_attention_
 from qvd.models.latte_network import ClassLatte
@@ -79,21 +78,13 @@ def train(options: ClassLatteOptions) -> ClassLatte:
     parametrize.register_parametrization(table, "weight", SumOfAttributes(), unsafe=True)
     explicit_attention_(network)
 
-    def loss_function(generator: torch.Generator, step: int) -> Tensor:
-        index = bank.draw(options.batch, generator)
+    def predict(noisy: Tensor, timesteps: Tensor, index: Tensor, null: Tensor) -> Tensor:
+        classes = torch.where(null, NUM_CLASSES, targets[index])
+        return network(noisy, timesteps, classes).sample[:, :, : noisy.shape[2]]
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            null = torch.rand(len(index), generator=generator) < UNCONDITIONAL_SHARE
-            with torch.autocast("cpu", torch.bfloat16):
-                output = network(noisy, timesteps, torch.where(null, NUM_CLASSES, targets[index])).sample
-            return output[:, :, : noisy.shape[2]].float()
-
-        return denoising_loss(bank.latents[index].transpose(1, 2), predict, options.high_noise_share, generator)
-
-    config = TrainingConfig(options.steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=options.seed)
-    trained = fit(network, loss_function, config, options.work_dir / "class_latte.pt")
+    trained = fit_denoiser(network, bank.latents.transpose(1, 2), predict, options, "class_latte")
     parametrize.remove_parametrizations(trained.y_embedder.embedding_table, "weight")
-    return trained.eval()
+    return trained
 
 
 def save(network: ClassLatte, vae: Path, output: Path, facts: dict[str, str]) -> None:
@@ -103,13 +94,8 @@ def save(network: ClassLatte, vae: Path, output: Path, facts: dict[str, str]) ->
 
 def main() -> None:
     options = ClassLatteOptions.from_command_line(__doc__)
-    network = train(options)
-    facts = {
-        "classes": "ClassLattePipeline: AutoencoderKL, ClassLatte, DDIMScheduler",
-        "objective": "v-prediction, zero terminal SNR, 12 % null class, EMA 0.998, bfloat16 autocast",
-        **options.history("class_latte"),
-    }
-    save(network, options.vae, options.output, facts)
+    classes = "ClassLattePipeline: AutoencoderKL, ClassLatte, DDIMScheduler"
+    save(train(options), options.vae, options.output, options.history("class_latte", classes, "null class"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Train the embedded text-to-video Latte: `python -m experiments.training.latte`.
 
-The transformer and its small T5 encoder are trained together (v-prediction, zero terminal SNR).
+The transformer and its small T5 encoder are trained together (v-prediction, zero terminal SNR). What the training of
+the class-conditional Latte has in common with it is here too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, LattePipeline, LatteTransformer3DModel
@@ -29,20 +32,31 @@ bed for quantization and says nothing about Latte's own quality. The channels of
 trained: it is sampled with DDIM."""
 TEXT_WIDTH = 64
 MAX_TOKENS = 12
+M = TypeVar("M", bound=nn.Module)
+# (noisy latents, timesteps, indices of the clips, which of them lose their condition) → the prediction
+Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class LatteOptions(DenoiserOptions):
-    """Options of this training; `vae`: folder of the autoencoder."""
+    """Options of a Latte's training; `vae`: folder of the autoencoder."""
 
     steps: int = 6000
     batch: int = 32
     vae: Path = VAE
     output: Path = OUTPUT
 
-    def history(self, module: str) -> dict[str, str]:
-        """Rows of the card on the training, which left `<module>.pt`."""
+    def history(self, module: str, classes: str, empty: str) -> dict[str, str]:
+        """Rows of the card.
+
+        Args:
+            module: name of the training command's module, which left `<module>.pt`.
+            classes: those of the pipeline and of its parts.
+            empty: what stands for no condition.
+        """
         return {
+            "classes": classes,
+            "objective": f"v-prediction, zero terminal SNR, 12 % {empty}, EMA 0.998, bfloat16 autocast",
             "data": f"`qvd.data.shapes`, split `train`, the first {self.clips} clips of 8 frames of 32×32 pixels",
             "autoencoder": "that of tiny_modelscope",
             "training": f"{self.steps} steps of {self.batch} clips",
@@ -115,22 +129,37 @@ def train(options: LatteOptions) -> tuple[LatteTransformer3DModel, T5EncoderMode
     initialise_(model["transformer"])
     explicit_attention_(model["transformer"])
 
+    def predict(noisy: Tensor, timesteps: Tensor, index: Tensor, empty: Tensor) -> Tensor:
+        prompts = ["" if none else bank.captions[i] for none, i in zip(empty.tolist(), index.tolist(), strict=True)]
+        text = text_embeddings(tokenizer, model["text_encoder"], prompts)
+        return model["transformer"](noisy, timesteps, text).sample[:, : noisy.shape[1]]
+
+    trained = fit_denoiser(model, bank.latents, predict, options, "latte")
+    return trained["transformer"], trained["text_encoder"], tokenizer
+
+
+def fit_denoiser(model: M, latents: Tensor, predict: Predict, options: LatteOptions, name: str) -> M:
+    """The EMA weights of a denoiser, and of what is trained with it.
+
+    Args:
+        model: every trained parameter is inside it.
+        latents: (clips, …) as the denoiser reads them.
+        predict: runs it, under autocast, without the channels of the learned sigma.
+        name: of the checkpoint.
+    """
+
     def loss_function(generator: torch.Generator, step: int) -> Tensor:
-        index = bank.draw(options.batch, generator)
+        index = torch.randint(len(latents), (options.batch,), generator=generator)
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+        def predicted(noisy: Tensor, timesteps: Tensor) -> Tensor:
             empty = torch.rand(len(index), generator=generator) < UNCONDITIONAL_SHARE
-            prompts = ["" if none else bank.captions[i] for none, i in zip(empty.tolist(), index.tolist(), strict=True)]
             with torch.autocast("cpu", torch.bfloat16):
-                text = text_embeddings(tokenizer, model["text_encoder"], prompts)
-                output = model["transformer"](noisy, timesteps, text).sample
-            return output[:, : noisy.shape[1]].float()
+                return predict(noisy, timesteps, index, empty).float()
 
-        return denoising_loss(bank.latents[index], predict, options.high_noise_share, generator)
+        return denoising_loss(latents[index], predicted, options.high_noise_share, generator)
 
     config = TrainingConfig(options.steps, learning_rate=1.5e-3, warmup=200, ema_decay=0.998, seed=options.seed)
-    trained = fit(model, loss_function, config, options.work_dir / "latte.pt")
-    return trained["transformer"].eval(), trained["text_encoder"].eval(), tokenizer
+    return fit(model, loss_function, config, options.work_dir / f"{name}.pt").eval()
 
 
 def save(
@@ -144,13 +173,8 @@ def save(
 
 def main() -> None:
     options = LatteOptions.from_command_line(__doc__)
-    parts = train(options)
-    facts = {
-        "classes": "LattePipeline: AutoencoderKL, T5EncoderModel, LatteTransformer3DModel, DDIMScheduler",
-        "objective": "v-prediction, zero terminal SNR, 12 % empty prompts, EMA 0.998, bfloat16 autocast",
-        **options.history("latte"),
-    }
-    save(parts, options.vae, options.output, facts)
+    classes = "LattePipeline: AutoencoderKL, T5EncoderModel, LatteTransformer3DModel, DDIMScheduler"
+    save(train(options), options.vae, options.output, options.history("latte", classes, "empty prompts"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.calibration.observers import SiteRange
 from qvd.graph.sites import Weighted, num_groups
 from qvd.numerics.channels import ChannelTransform
@@ -88,9 +88,8 @@ def balance(
             assert bits.activation is not None, "balanced layers have quantized inputs"
             grid = balanced_grid(ranges[name], transform, bits.activation, settings)
             notes: Notes = {"max_scale": transform.scale.max().item()} if transform.scale is not None else {}
-            result[name] = quantize_layer(
-                name, layers[name], bits, ranges[name], settings, transform, grid, group.norm, notes
-            )
+            choice = LayerChoice(transform, group.norm, grid, notes=notes)
+            result[name] = quantize_layer(name, layers[name], bits, ranges[name], settings, choice)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,30 @@ class LayerSettings:
     def factors(self) -> Tensor:
         """The candidates of the range search."""
         return thresholds(self.num_thresholds)
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """What a method has chosen for one layer; what it leaves out, the settings decide.
+
+    Attributes:
+        transform: of the input, folded into the weight.
+        absorbed_by: the norm that applies it; None: the layer's quantize step does.
+        grid: of the transformed input.
+        split: the input channel from which weights have a quantizer of their own.
+        weight: the layer's `layer_weight`, where it is known.
+        notes: for the quantization map.
+    """
+
+    transform: ChannelTransform = IDENTITY
+    absorbed_by: str | None = None
+    grid: Grid | None = None
+    split: int | None = None
+    weight: QuantizedWeight | None = None
+    notes: Notes = field(default_factory=dict)
+
+
+PLAIN = LayerChoice()
 
 
 def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> AffineGrid:
@@ -118,22 +142,15 @@ def quantize_layer(
     bits: SiteBits,
     record: SiteRange,
     settings: LayerSettings,
-    transform: ChannelTransform = IDENTITY,
-    grid: Grid | None = None,
-    absorbed_by: str | None = None,
-    notes: Notes | None = None,
-    split: int | None = None,
-    weight: QuantizedWeight | None = None,
+    choice: LayerChoice = PLAIN,
 ) -> LayerQuantization:
-    """The quantization of one weighted layer; `grid` replaces the one that the settings would choose from `record`.
-
-    Weights of input channels from `split` on get a quantizer of their own. `weight`: the `layer_weight`, if known.
-    """
+    """The quantization of one weighted layer, from `record`, the statistics of its input."""
+    transform, grid, weight = choice.transform, choice.grid, choice.weight
     if grid is None and bits.activation is not None:
         grid = activation_grid(record, bits.activation, settings)
     original, groups = layer.weight.detach().float().cpu(), num_groups(layer)
     if weight is None and bits.weight is not None:
-        weight = layer_weight(folded_weight(original, transform, groups), bits.weight, settings, split)
+        weight = layer_weight(folded_weight(original, transform, groups), bits.weight, settings, choice.split)
     result = LayerQuantization(
         name,
         kind(layer),
@@ -142,8 +159,8 @@ def quantize_layer(
         grid,
         shift=transform.shift,
         scale=transform.scale,
-        absorbed_by=absorbed_by,
-        notes=notes or {},
+        absorbed_by=choice.absorbed_by,
+        notes=choice.notes,
     )
     taps = correction_taps(original, weight, transform, record.channel_mean, settings.bias_correction, groups)
     if taps is None:

@@ -9,24 +9,25 @@ from qvd.options.units import Reconstruction
 
 
 def units_of_types(
-    denoiser: nn.Module, granularity: Reconstruction, block_types: tuple[type[nn.Module], ...]
-) -> list[str]:
-    """The outermost modules of the given types, then alone every weighted layer outside of them, in module order.
+    denoiser: nn.Module, block_types: tuple[type[nn.Module], ...]
+) -> dict[Reconstruction, tuple[str, ...]]:
+    """The units of each granularity, in module order; `qvd.graph.anatomy.Anatomy.blocks` says what they are.
 
     Args:
-        granularity: `block`; with `layer` the layers inside blocks stand alone too, with `none` there are no units.
+        block_types: the outermost modules of these types are the blocks.
     """
-    if granularity is Reconstruction.none:
-        return []
     layers = weighted_layers(denoiser)
     blocks: list[str] = []
-    if granularity is Reconstruction.block:
-        for name, module in denoiser.named_modules():
-            if isinstance(module, block_types) and not any(name.startswith(f"{block}.") for block in blocks):
-                blocks.append(name)
+    for name, module in denoiser.named_modules():
+        if isinstance(module, block_types) and not any(name.startswith(f"{block}.") for block in blocks):
+            blocks.append(name)
     alone = [name for name in layers if not any(name.startswith(f"{block}.") for block in blocks)]
     order = {name: i for i, (name, _) in enumerate(denoiser.named_modules())}
-    return sorted(blocks + alone, key=order.__getitem__)
+    return {
+        Reconstruction.none: (),
+        Reconstruction.layer: tuple(layers),
+        Reconstruction.block: tuple(sorted(blocks + alone, key=order.__getitem__)),
+    }
 
 
 def unit_layers(denoiser: nn.Module, unit: str) -> list[str]:

@@ -13,9 +13,8 @@ from qvd.algorithms.layerwise import LayerSettings, quantize_layer, quantize_ope
 from qvd.algorithms.reconstruction.unit_store import UnitStore
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
-from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.anatomy import Anatomy, BoundaryLayers, TemporalFeatures
 from qvd.graph.sites import operand_sites, weighted_layers
-from qvd.models.base import ModelAdapter
 from qvd.options.bits import Bits
 from qvd.options.method import MethodOptions
 from qvd.options.progress import Progress, no_progress
@@ -29,15 +28,17 @@ class QuantizationContext:
 
     Attributes:
         bits: the run's bit widths.
-        adapter: answers which layers are special.
+        anatomy: which modules of the denoiser are special.
         timesteps: (n,) the sampler's whole timestep set.
+        temporal_features: what the temporal sites of a denoiser read, whose weights may be rounded by now.
         progress: `progress(items, description)` iterates over items; a bar in experiments, silent here.
         checkpoint: where long work keeps what it has finished, so that a killed run goes on; None: nowhere.
     """
 
     bits: Bits
-    adapter: ModelAdapter
+    anatomy: Anatomy
     timesteps: Tensor
+    temporal_features: TemporalFeatures
     progress: Progress = no_progress
     checkpoint: UnitStore | None = None
 
@@ -61,7 +62,7 @@ class PTQMethod(MethodOptions, ABC):
         """`quantize`, then `activation_granularity`: what a run does."""
         quantization = self.quantize(denoiser, ranges, calibration, context)
         observation = Observation(denoiser, calibration, self.settings, context.progress)
-        return with_granularity(quantization, self.activation_granularity, observation, context.adapter.num_frames)
+        return with_granularity(quantization, self.activation_granularity, observation, context.anatomy.num_frames)
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """Layers that the method itself treats apart, by name."""
@@ -85,7 +86,7 @@ class PTQMethod(MethodOptions, ABC):
             is_softmax = site.endswith(".probabilities")
             plan[site] = SiteBits(None, softmax_bits if is_softmax else bits.activation, "default")
         if not bits.is_float:
-            plan |= self.exceptions(context.adapter.boundary_layers(denoiser), bits)
+            plan |= self.exceptions(context.anatomy.boundary, bits)
         return apply_rules(restrict(plan, self.only) if self.only else plan, self.rules)
 
     def assemble(

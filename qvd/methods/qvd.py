@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from qvd.algorithms.htdq.grids import select_grids
-from qvd.algorithms.layerwise import quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
 from qvd.algorithms.scri.groups import transform_groups
 from qvd.algorithms.scri.objective import scri_sites
@@ -25,7 +25,7 @@ from qvd.options.qvd import QVDOptions
 from qvd.options.scri import ScriMode
 from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization
-from qvd.spec.rules import SiteBits
+from qvd.spec.rules import SiteBits, exceptions_at
 
 BOUNDARY_BITS = 8
 
@@ -35,9 +35,7 @@ class QVD(QVDOptions, PTQMethod):
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layers keep 8-bit weights, and 8-bit inputs as is usual (BRECQ, arXiv 2102.05426)."""
-        weight, activation = (b and max(b, BOUNDARY_BITS) for b in (bits.weight, bits.activation))
-        named = {"first layer": boundary.first, "last layer": boundary.last}
-        return {name: SiteBits(weight, activation, rule) for rule, names in named.items() for name in names}
+        return exceptions_at(bits.at_least(BOUNDARY_BITS), boundary.ends)
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
@@ -59,7 +57,7 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> Quantization:
         """AdaRound of the folded weights on transformed and quantized inputs."""
-        units = context.adapter.reconstruction_blocks(denoiser, self.reconstruction)
+        units = context.anatomy.blocks[self.reconstruction]
         task = Task(denoiser, calibration, units, context.checkpoint, context.progress)
         return reconstruct_rounding(task, quantization, self.adaround, ranges if self.bias_correction else None)
 
@@ -69,14 +67,13 @@ class QVD(QVDOptions, PTQMethod):
         """HTDQ: layers that read a temporal feature."""
         if self.htdq is HtdqForm.off:
             return {}, {}
-        features = context.adapter.temporal_features(denoiser, context.timesteps)
+        features = context.temporal_features(denoiser, context.timesteps)
         n_bits = {name: plan[name].activation for name in features}
         modules = weighted_layers(denoiser)
         layers: dict[str, LayerQuantization] = {}
         for name, (grid, notes) in select_grids(features, n_bits, self.htdq).items():
-            layers[name] = quantize_layer(
-                name, modules[name], plan[name], ranges[name], self.settings, grid=grid, notes=notes
-            )
+            choice = LayerChoice(grid=grid, notes=notes)
+            layers[name] = quantize_layer(name, modules[name], plan[name], ranges[name], self.settings, choice)
         return layers, _means(layers, ("td1", "td2", "td3", "td1_uniform", "td2_uniform", "td3_uniform"))
 
     def _integrated_layers(
@@ -88,8 +85,8 @@ class QVD(QVDOptions, PTQMethod):
         context: QuantizationContext,
     ) -> tuple[dict[str, LayerQuantization], dict[str, float]]:
         """SCRI: every other layer with a quantized input, except the first and the last."""
-        boundary, layers = context.adapter.boundary_layers(denoiser), weighted_layers(denoiser)
-        excluded = {*boundary.first, *boundary.last, *context.adapter.temporal_feature_sites(denoiser)}
+        anatomy, layers = context.anatomy, weighted_layers(denoiser)
+        excluded = {*anatomy.boundary.first, *anatomy.boundary.last, *anatomy.temporal_sites}
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]
         if self.scri is ScriMode.off or not names:
             return {}, {}

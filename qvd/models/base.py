@@ -6,26 +6,30 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
-from qvd.graph.anatomy import BoundaryLayers
+from qvd.graph.anatomy import Anatomy, BoundaryLayers
+from qvd.graph.units import units_of_types
 from qvd.models.hub import find_folder
+from qvd.models.parts import decode_video, torch_dtype
+from qvd.models.random_init import empty_part, fill_, read_config, read_scheduler
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
-from qvd.options.units import Reconstruction
 from qvd.store.digest import file_digest, fingerprint
 
 
 class ModelAdapter(ModelOptions, ABC):
-    """A diffusers text-to-video pipeline with a denoiser to quantize: what a family does with its options."""
+    """A diffusers text-to-video pipeline with a denoiser to quantize: what a family does with its options.
 
+    Families derive from `qvd.models.unets.UNetAdapter` or `qvd.models.dits.DiTAdapter`.
+    """
+
+    part: ClassVar[str]  # the denoiser's name in the pipeline
     resizable: ClassVar[bool] = True  # whether the network takes any resolution
-
-    # Options that no denoiser call depends on: where files lie (what is in them is the fingerprint's), how memory is
-    # saved, and what happens to the latents afterwards.
-    beside_the_denoiser: ClassVar[tuple[str, ...]] = ("path", "embedded", "revision", "offload", "decode_chunk_size")
+    separate_parts: ClassVar[tuple[str, ...]] = ()  # options that name parts with a folder of their own
+    absent_parts: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")  # of a pipeline with random weights
 
     def folder(self) -> Path:
         """The weights' folder; a hub id's is downloaded once.
@@ -35,9 +39,21 @@ class ModelAdapter(ModelOptions, ABC):
         """
         return find_folder(self.path, self.revision, self.embedded, self.marker)
 
+    def part_folder(self, part: str) -> Path | None:
+        """The folder of one of `separate_parts`, found likewise; None where its option names none."""
+        path, revision = getattr(self, part), getattr(self, f"{part}_revision")
+        return None if path is None else find_folder(path, revision, False, "config.json", option=f"model.{part}")
+
     def folders(self) -> list[Path]:
         """Every folder that weights are read from."""
-        return [self.folder()]
+        return [self.folder(), *filter(None, map(self.part_folder, self.separate_parts))]
+
+    @property
+    def beside_the_denoiser(self) -> tuple[str, ...]:
+        """Options that no denoiser call depends on: where files lie (what is in them is the fingerprint's), how memory
+        is saved, and what happens to the latents afterwards."""
+        parts = (name for part in self.separate_parts for name in (part, f"{part}_revision"))
+        return ("path", "embedded", "revision", "offload", "decode_chunk_size", *parts)
 
     def fingerprint(self) -> str:
         """What the weights are: a hash over all their files, wherever they lie, or over what random ones are shaped
@@ -58,74 +74,129 @@ class ModelAdapter(ModelOptions, ABC):
             return self.folder()
         return MODELS / "architectures" / self.architecture
 
+    @property
     @abstractmethod
-    def pretrained_pipeline(self) -> DiffusionPipeline:
-        """The pipeline with its weights, in `dtype`, in main memory."""
+    def pipeline_class(self) -> Any:
+        """The family's pipeline; diffusers imports such a class, for seconds, where it is first named."""
 
+    @property
     @abstractmethod
-    def random_pipeline(self) -> DiffusionPipeline:
-        """The same pipeline with random weights, without text encoder: text embeddings are drawn at random too."""
-
-    @abstractmethod
-    def empty_denoiser(self) -> nn.Module:
-        """The denoiser's architecture without memory for its weights (on the meta device)."""
-
-    @abstractmethod
-    def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
-        """Arguments of one denoiser call at the sampler's shapes, on torch's current device and in `dtype`.
-
-        Args:
-            denoiser: only its config is read.
-            entries: videos in the call; guidance makes two of each sample.
-        """
+    def denoiser_class(self) -> Any:
+        """The network that the sampler calls at every step."""
 
     @property
     @abstractmethod
     def text_parameters(self) -> int:
         """Parameters of the full-size family's text encoder."""
 
+    def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
+        """The pipeline with its weights, in `dtype`, in main memory."""
+        parts = self.pretrained_parts()
+        return self.pipeline_class.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype), **parts)
+
+    def pretrained_parts(self) -> dict[str, Any]:
+        """Parts that the pipeline takes from elsewhere than its folder, by name."""
+        return {}
+
+    def random_pipeline(self) -> diffusers.DiffusionPipeline:
+        """The same pipeline with random weights, without text encoder: text embeddings are drawn at random too."""
+        dtype, folder = torch_dtype(self.dtype), self.config_folder()
+        parts = {
+            "vae": fill_(empty_part(diffusers.AutoencoderKL, folder / "vae"), dtype),
+            "scheduler": read_scheduler(folder),
+            self.part: fill_(self.empty_denoiser(), dtype),
+        }
+        return self.pipeline_class(**parts, **dict.fromkeys(self.absent_parts))
+
+    def empty_denoiser(self) -> nn.Module:
+        """The denoiser's architecture without memory for its weights (on the meta device)."""
+        return empty_part(self.denoiser_class, self.config_folder() / self.part)
+
+    @property
+    def latent_side(self) -> int:
+        """Side of the square latents at the model's resolution."""
+        levels = len(read_config(self.config_folder() / "vae")["block_out_channels"])
+        return self.resolution // 2 ** (levels - 1)
+
     @abstractmethod
-    def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
+    def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
+        """Arguments of one denoiser call at the sampler's shapes, on torch's current device and in `dtype`.
+
+        Args:
+            denoiser: only its config and dtype are read.
+            entries: videos in the call; guidance makes two of each sample.
+        """
+
+    def denoiser(self, pipeline: diffusers.DiffusionPipeline) -> nn.Module:
         """The network that the sampler calls at every step."""
+        return getattr(pipeline, self.part)
 
-    @abstractmethod
-    def set_denoiser_(self, pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
+    def set_denoiser_(self, pipeline: diffusers.DiffusionPipeline, denoiser: nn.Module) -> None:
         """Swap the denoiser of `pipeline`."""
+        setattr(pipeline, self.part, denoiser)
 
-    @abstractmethod
     def sample(
         self,
-        pipeline: DiffusionPipeline,
+        pipeline: diffusers.DiffusionPipeline,
         prompts: list[str],
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
         """uint8 (B, T, 3, H, W) videos, one per prompt, from the generators' initial noise."""
+        latents = self.draw(
+            pipeline,
+            prompts,
+            generator=generators,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
 
     @abstractmethod
-    def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
+    def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
+        """Latents (B, C, T, h, w), as the sampler leaves them; `sampling` are further arguments of the pipeline."""
+
+    def timesteps(self, pipeline: diffusers.DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
         """The sampler's whole timestep set, in sampling order."""
+        pipeline.scheduler.set_timesteps(num_inference_steps)
+        return pipeline.scheduler.timesteps.clone()
 
-    @abstractmethod
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        """Names of the Linear layers whose input is a pure function of the timestep (HTDQ's sites)."""
+    def anatomy(self, denoiser: nn.Module) -> Anatomy:
+        """What methods may know of the denoiser; only its modules and their shapes are read."""
+        return Anatomy(
+            boundary=self.boundary,
+            temporal_sites=self._temporal_sites(denoiser),
+            blocks=units_of_types(denoiser, self.block_types),
+            shortcuts=self.shortcuts(denoiser),
+            num_frames=self.num_frames,
+        )
 
-    @abstractmethod
     def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Exact input (n_timesteps, channels) of every temporal-feature site at each timestep."""
+        """Exact input of every temporal site at each timestep; see `qvd.graph.anatomy.TemporalFeatures`."""
+        return dict.fromkeys(self._temporal_sites(denoiser), self.temporal_feature(denoiser, timesteps))
 
+    def _temporal_sites(self, denoiser: nn.Module) -> tuple[str, ...]:
+        return tuple(name for name, _ in denoiser.named_modules() if name.endswith(self.temporal_suffix))
+
+    @property
     @abstractmethod
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
+    def boundary(self) -> BoundaryLayers:
         """First, last and timestep-embedding layers."""
 
+    @property
     @abstractmethod
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        """Names of the modules that a reconstruction treats one at a time, in module order.
+    def block_types(self) -> tuple[type[nn.Module], ...]:
+        """Residual and transformer blocks: what a reconstruction treats as one."""
 
-        They are disjoint and together hold every weighted layer: residual and transformer blocks, and alone the layers
-        outside of them; `layer`: every layer alone; `none`: nothing.
-        """
+    @property
+    @abstractmethod
+    def temporal_suffix(self) -> str:
+        """How the names of the layers end that read the temporal feature."""
 
     @abstractmethod
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        """Layer that reads a U-Net's skip concatenation → the input channel at which the skip's part starts."""
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        """(n_timesteps, channels) float32: what all temporal sites read at each timestep."""
+
+    @abstractmethod
+    def shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
+        """Layer that reads a skip concatenation → the input channel at which the skip's part starts."""

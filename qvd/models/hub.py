@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers import DiffusionPipeline
+import diffusers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -34,7 +34,7 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
     check_folder(path, embedded, marker, option)
     try:
         if marker == "model_index.json":
-            return Path(DiffusionPipeline.download(path, revision=revision))
+            return Path(diffusers.DiffusionPipeline.download(path, revision=revision))
         wanted = PART_FILES if marker == "config.json" else [marker]
         return Path(snapshot_download(path, revision=revision, allow_patterns=wanted))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:

@@ -4,100 +4,67 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline, LattePipeline, LatteTransformer3DModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 from transformers import T5EncoderModel, T5Tokenizer
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
-from qvd.models.base import ModelAdapter
-from qvd.models.parts import decode_video, torch_dtype
-from qvd.models.random_init import empty_part, latent_side, random_embeddings, random_parts
-from qvd.options.units import Reconstruction
+from qvd.models.dits import DiTAdapter
+from qvd.models.random_init import random_embeddings, random_input
 
+EMBEDDER = "adaln_single.emb.timestep_embedder"
 MAX_TOKENS = 120  # the pipeline's own limit
 
 
-class Latte(ModelAdapter):
+class Latte(DiTAdapter):
     """Adapter of the Latte T2V family (full size: `maxin-cn/Latte-1`)."""
 
     text_parameters = 4_762_000_000  # T5-XXL
+    block_types = (BasicTransformerBlock,)
+    boundary = BoundaryLayers(
+        first=("pos_embed.proj",), last=("proj_out",), embedders=(f"{EMBEDDER}.linear_1", f"{EMBEDDER}.linear_2")
+    )
+    temporal_suffix = "adaln_single.linear"
 
-    def pretrained_pipeline(self) -> DiffusionPipeline:
-        return LattePipeline.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype))
+    @property
+    def pipeline_class(self) -> Any:
+        return diffusers.LattePipeline
 
-    def random_pipeline(self) -> DiffusionPipeline:
-        return LattePipeline(**random_parts(self, "transformer"), text_encoder=None, tokenizer=None)
-
-    def empty_denoiser(self) -> nn.Module:
-        return empty_part(LatteTransformer3DModel, self.config_folder() / "transformer")
+    @property
+    def denoiser_class(self) -> Any:
+        return diffusers.LatteTransformer3DModel
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         config: Any = denoiser.config
-        dtype, side = next(denoiser.parameters()).dtype, latent_side(self)
+        side = self.latent_side
         return {
-            "hidden_states": torch.randn(entries, config.in_channels, self.num_frames, side, side).to(dtype),
+            "hidden_states": random_input(denoiser, entries, config.in_channels, self.num_frames, side, side),
             "timestep": torch.full((entries,), 500),
-            "encoder_hidden_states": torch.randn(entries, MAX_TOKENS, config.caption_channels).to(dtype),
+            "encoder_hidden_states": random_input(denoiser, entries, MAX_TOKENS, config.caption_channels),
         }
 
-    def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
-        return pipeline.transformer
-
-    def set_denoiser_(self, pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
-        pipeline.transformer = denoiser
-
-    def sample(
-        self,
-        pipeline: DiffusionPipeline,
-        prompts: list[str],
-        generators: list[torch.Generator],
-        num_inference_steps: int,
-    ) -> torch.Tensor:
+    def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
         text, empty = (prompt_embeddings(pipeline, texts) for texts in (prompts, [""] * len(prompts)))
-        latents = pipeline(
+        return pipeline(
             prompt_embeds=text,
             negative_prompt=None,
             negative_prompt_embeds=empty,
             height=self.resolution,
             width=self.resolution,
             video_length=self.num_frames,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=self.guidance_scale,
-            generator=generators,
             output_type="latent",
             clean_caption=False,
+            **sampling,
         ).frames
-        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
 
-    def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
-        pipeline.scheduler.set_timesteps(num_inference_steps)
-        return pipeline.scheduler.timesteps.clone()
-
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return ["adaln_single.linear"]
-
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
         network: Any = denoiser.get_submodule("adaln_single")
         with torch.no_grad():
             weight = network.emb.timestep_embedder.linear_1.weight
             sinusoid = network.emb.time_proj(timesteps.to(weight.device)).to(weight.dtype)
-            features = network.silu(network.emb.timestep_embedder(sinusoid)).float()
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        embedder = "adaln_single.emb.timestep_embedder"
-        return BoundaryLayers(
-            first=["pos_embed.proj"], last=["proj_out"], embedders=[f"{embedder}.linear_1", f"{embedder}.linear_2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (BasicTransformerBlock,))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        return {}  # a transformer without skip concatenations
+            return network.silu(network.emb.timestep_embedder(sinusoid)).float()
 
 
 def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:

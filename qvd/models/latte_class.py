@@ -6,92 +6,70 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiffusionPipeline
 from torch import nn
 
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.graph.units import units_of_types
-from qvd.models.base import ModelAdapter
 from qvd.models.class_names import class_label, class_names
-from qvd.models.hub import find_folder
+from qvd.models.dits import DiTAdapter
 from qvd.models.latte_network import Block, ClassLatte
 from qvd.models.latte_pipeline import ClassLattePipeline
-from qvd.models.parts import decode_video, torch_dtype
-from qvd.models.random_init import empty_part, random_parts, read_scheduler
+from qvd.models.parts import torch_dtype
+from qvd.models.random_init import random_input, read_scheduler
 from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
-from qvd.options.units import Reconstruction
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
 
 
-class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
+class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
     """Adapter of the released class-conditional and unconditional Latte."""
 
     text_parameters = 0
     resizable = False
-    beside_the_denoiser = (*ModelAdapter.beside_the_denoiser, "vae", "vae_revision")
-
-    def folders(self) -> list[Path]:
-        return [self.folder(), *([self._vae_folder()] if self.vae else [])]
+    pipeline_class, denoiser_class = ClassLattePipeline, ClassLatte
+    separate_parts = ("vae",)
+    absent_parts = ()
+    block_types = (Block,)
+    boundary = BoundaryLayers(
+        first=("x_embedder.proj",), last=("final_layer.linear",), embedders=("t_embedder.mlp.0", "t_embedder.mlp.2")
+    )
+    temporal_suffix = ".adaLN_modulation.1"
 
     def _files(self, folder: Path) -> list[Path]:
         # The released folder holds the other checkpoints too.
         return [folder / self.checkpoint] if self.checkpoint and folder == self.folder() else super()._files(folder)
 
-    def _vae_folder(self) -> Path:
-        assert self.vae is not None
-        return find_folder(self.vae, self.vae_revision, False, "config.json", option="model.vae")
-
-    def pretrained_pipeline(self) -> DiffusionPipeline:
-        dtype = torch_dtype(self.dtype)
+    def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
         if self.checkpoint is None:
-            pipeline = ClassLattePipeline.from_pretrained(self.folder(), dtype=dtype)
-        else:
-            network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
-            vae = AutoencoderKL.from_pretrained(self._vae_folder(), dtype=dtype)
-            pipeline = ClassLattePipeline(vae, network, None)
-        return self._with_sampler(pipeline)
+            return self._with_sampler(super().pretrained_pipeline())
+        dtype = torch_dtype(self.dtype)
+        network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
+        vae = diffusers.AutoencoderKL.from_pretrained(self.part_folder("vae"), dtype=dtype)
+        return self._with_sampler(ClassLattePipeline(vae, network, None))
 
-    def random_pipeline(self) -> DiffusionPipeline:
-        return self._with_sampler(ClassLattePipeline(**random_parts(self, "transformer")))
+    def random_pipeline(self) -> diffusers.DiffusionPipeline:
+        return self._with_sampler(super().random_pipeline())
 
     def _with_sampler(self, pipeline: Any) -> Any:
         scheduler = pipeline.scheduler or read_scheduler(self.config_folder())
-        classes = {Sampler.ddpm: DDPMScheduler, Sampler.ddim: DDIMScheduler}
+        classes = {Sampler.ddpm: diffusers.DDPMScheduler, Sampler.ddim: diffusers.DDIMScheduler}
         if self.sampler is not Sampler.folder:
             scheduler = classes[self.sampler].from_config(scheduler.config)
         pipeline.register_modules(scheduler=scheduler)
         return pipeline
 
-    def empty_denoiser(self) -> nn.Module:
-        return empty_part(ClassLatte, self.config_folder() / "transformer")
-
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         config: Any = denoiser.config
-        dtype = next(denoiser.parameters()).dtype
-        shape = (entries, config.num_frames, config.in_channels, config.sample_size, config.sample_size)
-        call = {"sample": torch.randn(shape).to(dtype), "timestep": torch.full((entries,), 500)}
+        shape = (config.num_frames, config.in_channels, config.sample_size, config.sample_size)
+        call = {"sample": random_input(denoiser, entries, *shape), "timestep": torch.full((entries,), 500)}
         if config.num_classes is not None:
             call["class_labels"] = torch.arange(entries) % (config.num_classes + 1)
         return call
 
-    def denoiser(self, pipeline: DiffusionPipeline) -> nn.Module:
-        return pipeline.transformer
-
-    def set_denoiser_(self, pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
-        pipeline.transformer = denoiser
-
-    def sample(
-        self,
-        pipeline: DiffusionPipeline,
-        prompts: list[str],
-        generators: list[torch.Generator],
-        num_inference_steps: int,
-    ) -> torch.Tensor:
-        latents = pipeline(self._labels(prompts), generators, num_inference_steps, self.guidance_scale).latents
-        return decode_video(pipeline.vae, latents, self.decode_chunk_size)
+    def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
+        return pipeline(self._labels(prompts), **sampling).latents
 
     @property
     def _names(self) -> list[str]:
@@ -104,15 +82,8 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
             return [zlib.crc32(prompt.encode()) % len(self._names) for prompt in prompts]
         return [class_label(prompt, self._names) for prompt in prompts]
 
-    def timesteps(self, pipeline: DiffusionPipeline, num_inference_steps: int) -> torch.Tensor:
-        pipeline.scheduler.set_timesteps(num_inference_steps)
-        return pipeline.scheduler.timesteps.clone()
-
-    def temporal_feature_sites(self, denoiser: nn.Module) -> list[str]:
-        return [name for name, _ in denoiser.named_modules() if name.endswith(".adaLN_modulation.1")]
-
-    def temporal_features(self, denoiser: nn.Module, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Here the features depend on timestep AND class: a finite set too, but of timesteps × (classes + 1) members.
+    def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
+        """Here it depends on timestep AND class: a finite set too, but of timesteps × (classes + 1) members.
 
         They are given class after class, each with all timesteps, the null class first. Where that is more than
         `MAX_FEATURES` rows, these classes stand for all: the null class, those of the largest and of the smallest value
@@ -128,19 +99,7 @@ class ClassLatteAdapter(ClassLatteOptions, ModelAdapter):
                 table = network.y_embedder.embedding_table.weight
                 kept = _representative_classes(activation, embedded, table)
                 embedded = (table[kept][:, None] + embedded[None]).flatten(0, 1)
-            features = activation(embedded).float()
-        return dict.fromkeys(self.temporal_feature_sites(denoiser), features)
-
-    def boundary_layers(self, denoiser: nn.Module) -> BoundaryLayers:
-        return BoundaryLayers(
-            first=["x_embedder.proj"], last=["final_layer.linear"], embedders=["t_embedder.mlp.0", "t_embedder.mlp.2"]
-        )
-
-    def reconstruction_blocks(self, denoiser: nn.Module, granularity: Reconstruction) -> list[str]:
-        return units_of_types(denoiser, granularity, (Block,))
-
-    def split_shortcuts(self, denoiser: nn.Module) -> dict[str, int]:
-        return {}  # a transformer without skip concatenations
+            return activation(embedded).float()
 
 
 def _representative_classes(activation: nn.Module, embedded: torch.Tensor, table: torch.Tensor) -> list[int]:

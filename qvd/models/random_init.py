@@ -10,11 +10,7 @@ from typing import Any, TypeVar
 import diffusers
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
-
-from qvd.models.base import ModelAdapter
-from qvd.models.parts import torch_dtype
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -60,20 +56,9 @@ def read_scheduler(folder: Path) -> Any:
     return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
-def latent_side(adapter: ModelAdapter) -> int:
-    """Side of the square latents at the adapter's resolution."""
-    levels = len(read_config(adapter.config_folder() / "vae")["block_out_channels"])
-    return adapter.resolution // 2 ** (levels - 1)
-
-
-def random_parts(adapter: ModelAdapter, denoiser: str) -> dict[str, Any]:
-    """Autoencoder, scheduler and the part called `denoiser`, as keyword arguments of the family's pipeline."""
-    dtype, folder = torch_dtype(adapter.dtype), adapter.config_folder()
-    return {
-        "vae": fill_(empty_part(AutoencoderKL, folder / "vae"), dtype),
-        "scheduler": read_scheduler(folder),
-        denoiser: fill_(adapter.empty_denoiser(), dtype),
-    }
+def random_input(denoiser: nn.Module, *shape: int) -> Tensor:
+    """Standard normal, on torch's current device and in the denoiser's dtype."""
+    return torch.randn(shape).to(next(denoiser.parameters()).dtype)
 
 
 def random_embeddings(prompts: list[str], tokens: int, channels: int, like: Tensor) -> Tensor:

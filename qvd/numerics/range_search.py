@@ -69,15 +69,13 @@ def histogram_parameters(
     *,
     symmetric: bool = False,
     p_norm: float = 2.4,
-    num_candidates: int = NUM_CANDIDATES,
     factors: Tensor | None = None,
 ) -> tuple[float, float]:
     """Per-tensor scale and zero point from a histogram.
 
     Args:
         counts: (bins,) float64, over [low, high], the exact minimum and maximum seen.
-        num_candidates: 80 is the published search; fewer is a coarser search over the same span.
-        factors: other candidates than these.
+        factors: the candidates; None: the published 80.
 
     Returns:
         (scale, zero_point) as Python floats; the values of a bin stand at its centre.
@@ -86,7 +84,7 @@ def histogram_parameters(
     if method is RangeMethod.minmax:
         scale, zero_point = _parameters(bounds[0], bounds[1], n_bits, symmetric)
         return scale.item(), zero_point.item()
-    factors = shrink_factors(num_candidates) if factors is None else factors
+    factors = shrink_factors() if factors is None else factors
     # Ranges contain 0 before they shrink: a range that starts at 0.5 must not end up below its own data.
     scale, zero_point = _parameters(
         bounds[0].clamp(max=0) * factors, bounds[1].clamp(min=0) * factors, n_bits, symmetric

@@ -34,6 +34,11 @@ class Bits:
             raise ValueError(f"bits={text}: allowed are {ALLOWED}")
         return cls(weight, activation)
 
+    def at_least(self, n_bits: int) -> Bits:
+        """These widths, none below `n_bits`; floating point stays."""
+        weight, activation = (bits and max(bits, n_bits) for bits in (self.weight, self.activation))
+        return Bits(weight, activation)
+
     @property
     def is_float(self) -> bool:
         """Whether nothing is quantized."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from qvd.options.bits import Bits
 from qvd.options.rules import LayerRule
 
 
@@ -17,6 +18,11 @@ class SiteBits:
     weight: int | None
     activation: int | None
     rule: str
+
+
+def exceptions_at(bits: Bits, layers: Mapping[str, Iterable[str]]) -> dict[str, SiteBits]:
+    """`bits` for every layer of every rule; rule → layers."""
+    return {name: SiteBits(bits.weight, bits.activation, rule) for rule, names in layers.items() for name in names}
 
 
 def restrict(bits: Mapping[str, SiteBits], patterns: Sequence[str]) -> dict[str, SiteBits]:

@@ -23,6 +23,7 @@ from filelock import FileLock
 from safetensors.torch import load, save
 
 from qvd.store.digest import enum_value, fingerprint
+from qvd.store.files import write_atomically
 from qvd.store.memory import PeakMemory
 from qvd.store.source import changed_modules, code_digest, module_digests
 
@@ -189,10 +190,10 @@ class Store:
             "seconds": seconds,
             "peak_memory_bytes": memory.read(),
         }
-        _write_atomically(sidecar.with_suffix(".safetensors"), data)
-        _write_atomically(sidecar, json.dumps(record, indent=1, default=enum_value).encode())
+        write_atomically(sidecar.with_suffix(".safetensors"), data)
+        write_atomically(sidecar, json.dumps(record, indent=1, default=enum_value).encode())
         if recipe.code:
-            _write_atomically(self._latest(recipe), recipe.key.encode())
+            write_atomically(self._latest(recipe), recipe.key.encode())
         shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
@@ -234,12 +235,3 @@ class Store:
             f"damaged store file {sidecar.with_suffix('')} ({error}): set aside as *.damaged and recomputed",
             stacklevel=4,
         )
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, path)

@@ -12,12 +12,11 @@ from qvd.algorithms.granularity import frame_dims
 from qvd.backends.convert import convert
 from qvd.backends.timestep import CurrentTimestep
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import affine_parameters
 from qvd.numerics.grids import AffineGrid, FrameGrid, TimestepGrid, TokenGrid, grid_from_dict
-from qvd.options.bits import Bits
 from qvd.options.rules import ActivationGranularity
 from qvd.spec.quantization import Quantization
+from tests.tiny_unet import context_of
 
 SPATIAL, TEMPORAL = (f"down_blocks.0.{kind}.0.transformer_blocks.0.attn1" for kind in ("attentions", "temp_attentions"))
 
@@ -99,7 +98,7 @@ def stepped():
 def quantize(unet, calibration, adapter, granularity, bits="w8a8"):
     from qvd.calibration.observe import observe
 
-    context = QuantizationContext(Bits.parse(bits), adapter, torch.tensor([900, 100]))
+    context = context_of(adapter, unet, bits, torch.tensor([900, 100]))
     method = Naive(activation_granularity=granularity)
     return method.run(unet, observe(unet, calibration), calibration, context)
 

@@ -7,7 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.backends.convert import convert
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.absorb import absorbing_norms
@@ -49,7 +49,7 @@ def folded(model, example, part, absorb):
     for name, layer in layers.items():
         norm = norm_of.get(name)
         transform = transforms.setdefault(norm or name, transform_of(ranges[name], part))
-        result[name] = quantize_layer(name, layer, FLOAT, ranges[name], MINMAX, transform, absorbed_by=norm)
+        result[name] = quantize_layer(name, layer, FLOAT, ranges[name], MINMAX, LayerChoice(transform, norm))
     return Quantization(result, {})
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.backends.simulated import QuantizedTemporalConv, execution
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import channel_dim
@@ -65,7 +65,7 @@ def transform_of(record):
 def test_shift_and_scale_are_exact_in_floating_point(layer, shape):
     x = skewed(layer, shape)
     record = observed(layer, x)
-    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform_of(record))
+    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform_of(record)))
     reference = layer(x)
     output = execution(layer, quantization)(input=x)
     assert (output - reference).norm() <= 1e-5 * reference.norm()
@@ -84,7 +84,7 @@ def test_border_is_exact_for_any_stride_and_padding(kernel, stride, padding, ran
     layer = conv(6, 3, kernel[:rank], stride[:rank], padding[:rank])
     x = skewed(layer, (2, 6, 6, 5, 4)[: 2 + rank])
     record = observed(layer, x)
-    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform_of(record))
+    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform_of(record)))
     reference = layer(x)
     assert (execution(layer, quantization)(x) - reference).norm() <= 1e-5 * reference.norm()
 
@@ -158,5 +158,5 @@ def test_reference_padding_is_minus_shift_over_scale():
     weight = layer.weight * transform.scale.view(1, -1, 1, 1)
     offset = (layer.weight * transform.shift.view(1, -1, 1, 1)).sum((1, 2, 3))
     spelled_out = F.conv2d(padded, weight, layer.bias + offset)
-    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform)
+    quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform))
     torch.testing.assert_close(execution(layer, quantization)(x), spelled_out, rtol=1e-4, atol=1e-4)

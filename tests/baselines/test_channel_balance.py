@@ -14,18 +14,17 @@ from qvd.algorithms.balance import channel_scale
 from qvd.backends.convert import convert
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import weighted_layers
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import TokenGrid
-from qvd.options.bits import Bits
 from qvd.options.rules import ActivationGranularity, LayerRule
 from qvd.spec.quantization import Quantization
+from tests.tiny_unet import context_of
 
 CONF = Path(__file__).parents[2] / "conf" / "quantizer"
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 
 
 def quantize(method, unet, ranges, calibration, adapter, bits="w8a8"):
-    context = QuantizationContext(Bits.parse(bits), adapter, torch.arange(10))
+    context = context_of(adapter, unet, bits, torch.arange(10))
     return method.run(unet, ranges, calibration, context)
 
 

@@ -3,12 +3,11 @@
 import torch
 
 from baselines.naive import Naive
-from qvd.methods.base import QuantizationContext
-from qvd.options.bits import Bits
+from tests.tiny_unet import context_of
 
 
 def test_ranges_are_the_observed_extremes(unet, ranges, calibration, adapter):
-    context = QuantizationContext(Bits.parse("w8a8"), adapter, torch.arange(10))
+    context = context_of(adapter, unet, "w8a8", torch.arange(10))
     quantization = Naive().quantize(unet, ranges, calibration, context)
     for name, layer in quantization.layers.items():
         if name in ("conv_out", "time_embedding.linear_1", "time_embedding.linear_2"):

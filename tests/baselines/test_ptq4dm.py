@@ -12,20 +12,20 @@ from baselines.ptq4dm import PTQ4DM, ThresholdAverage
 from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.affine import fake_quantize
 from qvd.numerics.grids import AffineGrid
 from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
 from qvd.options.rules import RangeMethod
 from qvd.spec.rules import SiteBits
+from tests.tiny_unet import context_of
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "ptq4dm.yaml"
 
 
 @pytest.fixture(scope="module")
 def quantization(unet, ranges, calibration, adapter):
-    context = QuantizationContext(Bits.parse("w8a8"), adapter, torch.arange(10))
+    context = context_of(adapter, unet, "w8a8", torch.arange(10))
     return PTQ4DM(batch_size=2).run(unet, ranges, calibration, context)
 
 
@@ -38,7 +38,7 @@ def test_every_quantizer_is_symmetric(quantization, ranges):
 
 
 def test_first_and_last_layer_keep_eight_bits(unet, ranges, calibration, adapter):
-    context = QuantizationContext(Bits.parse("w4a6"), adapter, torch.arange(10))
+    context = context_of(adapter, unet, "w4a6", torch.arange(10))
     layers = PTQ4DM().run(unet, ranges, calibration, context).layers
     bits = {name: (layer.weight.n_bits, layer.grid.n_bits) for name, layer in layers.items()}
     assert bits.pop("conv_in") == bits.pop("conv_out") == (8, 8)
@@ -47,7 +47,7 @@ def test_first_and_last_layer_keep_eight_bits(unet, ranges, calibration, adapter
 
 @pytest.mark.parametrize(("bits", "expected"), [("w4a6", (8, 8)), ("w8a16", (8, 16)), ("w2a12", (8, 12))])
 def test_first_and_last_layer_never_lose_bits(bits, expected):
-    boundary = BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=["embedder"])
+    boundary = BoundaryLayers(first=("conv_in",), last=("conv_out",), embedders=("embedder",))
     exceptions = PTQ4DM().exceptions(boundary, Bits.parse(bits))
     assert exceptions == {"conv_in": SiteBits(*expected, "first layer"), "conv_out": SiteBits(*expected, "last layer")}
 

@@ -9,13 +9,12 @@ from baselines.qdiffusion import QDiffusion, RunningExtremes, rounded_model
 from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.graph.sites import weighted_layers
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import SplitGrid
-from qvd.options.bits import Bits
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.options.rules import RangeMethod
 from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
+from tests.tiny_unet import context_of
 
 FAST = QDiffusion(adaround=AdaRoundSettings(iterations=3, batch_size=2), lsq=LsqSettings(iterations=2, batch_size=2))
 
@@ -32,7 +31,7 @@ def test_running_extremes_are_the_recursion():
 @pytest.fixture(scope="module")
 def quantize(unet, ranges, calibration, adapter):
     def run(method, bits):
-        context = QuantizationContext(Bits.parse(bits), adapter, torch.arange(10))
+        context = context_of(adapter, unet, bits, torch.arange(10))
         entries = calibration if isinstance(calibration, CalibrationSet) else CalibrationSet.from_tensors(calibration)
         return method.quantize(unet, ranges, entries, context)
 
@@ -53,7 +52,7 @@ def test_no_layer_stays_in_floating_point(unet, quantization):
 
 
 def test_shortcuts_are_split_where_the_skip_begins(unet, adapter, quantization):
-    splits = adapter.split_shortcuts(unet)
+    splits = adapter.anatomy(unet).shortcuts
     assert splits
     for name, layer in quantization.layers.items():
         assert (layer.weight.split, isinstance(layer.grid, SplitGrid)) == (splits.get(name), name in splits)

@@ -12,13 +12,12 @@ from baselines.tfmq import TFMQ, block_inputs, temporal_block
 from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
 from qvd.graph.sites import weighted_layers
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.grids import TimestepGrid
-from qvd.options.bits import Bits
 from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.rules import RangeMethod
 from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization
+from tests.tiny_unet import context_of
 
 CONFIG = Path(__file__).parents[2] / "conf" / "quantizer" / "tfmq.yaml"
 TIMESTEPS = torch.arange(980, -1, -70)
@@ -31,8 +30,8 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def context(adapter):
-    return QuantizationContext(Bits.parse("w4a8"), adapter, TIMESTEPS)
+def context(unet, adapter):
+    return context_of(adapter, unet, "w4a8", TIMESTEPS)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def quantizations(unet, ranges, calibration, context):
 
 def projections(unet, quantization, context):
     """Outputs of every projection of the time embedding at each timestep, weights rounded, joined."""
-    block = temporal_block(unet, context)
+    block = temporal_block(context.anatomy)
     model = rounded_model(unet, replace(quantization, layers={n: quantization.layers[n] for n in block}))
     layers, inputs = weighted_layers(model), block_inputs(model, block, context)
     return torch.cat([layers[name](inputs[name]) for name in block if name.endswith("time_emb_proj")], 1)
@@ -56,14 +55,14 @@ def projections(unet, quantization, context):
 @torch.no_grad()
 @pytest.mark.parametrize("learned", ["tfmq", "corrected"])
 def test_learned_block_is_closer_at_every_timestep_taken_together(unet, quantizations, context, learned):
-    unrounded = {name: LayerQuantization(name, "linear", "test") for name in temporal_block(unet, context)}
+    unrounded = {name: LayerQuantization(name, "linear", "test") for name in temporal_block(context.anatomy)}
     exact = projections(unet, Quantization(unrounded, {}), context)
     errors = {n: (projections(unet, q, context) - exact).square().sum().item() for n, q in quantizations.items()}
     assert errors[learned] < 0.5 * errors["nearest"]
 
 
 def test_each_layer_notes_both_errors_and_keeps_the_better(unet, quantizations, context):
-    for name in temporal_block(unet, context):
+    for name in temporal_block(context.anatomy):
         notes = quantizations["tfmq"].layers[name].notes
         assert notes["temporal_error_before"] >= 0 and notes["temporal_error_after"] >= 0
         learned, nearest = (quantizations[q].layers[name].weight.codes.int() for q in ("tfmq", "nearest"))
@@ -74,7 +73,7 @@ def test_each_layer_notes_both_errors_and_keeps_the_better(unet, quantizations, 
 
 def test_ranges_are_the_extremes_at_each_timestep(unet, quantizations, context):
     """Sites behind the embedding see it as the quantized weights make it; the first sees exact sinusoids."""
-    block = temporal_block(unet, context)
+    block = temporal_block(context.anatomy)
     layers = quantizations["tfmq"].layers
     exact = block_inputs(unet, block, context)
     first = layers["time_embedding.linear_1"].grid
@@ -100,18 +99,15 @@ def test_the_sampler_s_step_picks_its_range(unet, quantizations, calibration):
         torch.testing.assert_close(seen["x_hat"], grid(seen["x"]))
 
 
-def test_the_block_stays_while_other_blocks_are_learned(unet, ranges, calibration, adapter, context, quantizations):
+def test_the_block_stays_while_other_blocks_are_learned(unet, ranges, calibration, context, quantizations):
     """Reconstruction of a residual block moves its convolutions, never its time embedding's projection."""
 
-    class OneBlock(type(adapter)):
-        def reconstruction_blocks(self, denoiser, granularity):
-            return ["mid_block.resnets.0"]
-
-    one = replace(context, adapter=OneBlock())
+    blocks = {Reconstruction.block: ("mid_block.resnets.0",)}
+    one = replace(context, anatomy=replace(context.anatomy, blocks=blocks))
     method = TFMQ(**{**QUICK, "reconstruction": Reconstruction.block})
     layers = method.run(unet, ranges, calibration, one).layers
     alone = quantizations["tfmq"].layers
-    for name in temporal_block(unet, context):
+    for name in temporal_block(context.anatomy):
         assert torch.equal(layers[name].weight.codes, alone[name].weight.codes)
     conv = "mid_block.resnets.0.conv1"
     assert not torch.equal(layers[conv].weight.codes, alone[conv].weight.codes)
@@ -119,7 +115,7 @@ def test_the_block_stays_while_other_blocks_are_learned(unet, ranges, calibratio
 
 @torch.no_grad()
 def test_error_is_small(unet, ranges, calibration, adapter):
-    context = QuantizationContext(Bits.parse("w8a8"), adapter, calibration.take(range(4))["timestep"])
+    context = context_of(adapter, unet, "w8a8", calibration.take(range(4))["timestep"])
     quantization = TFMQ(**QUICK).run(unet, ranges, calibration, context)
     entry = calibration.take([0, 1])
     reference = unet(**entry).sample
@@ -128,7 +124,7 @@ def test_error_is_small(unet, ranges, calibration, adapter):
 
 def test_bits_may_be_missing(unet, ranges, calibration, adapter):
     for bits in ("fp", "w4a16"):
-        context = QuantizationContext(Bits.parse(bits), adapter, TIMESTEPS)
+        context = context_of(adapter, unet, bits, TIMESTEPS)
         quantization = TFMQ(**QUICK).run(unet, ranges, calibration, context)
         assert all(layer.is_float for layer in quantization.layers.values()) == (bits == "fp")
 

@@ -71,8 +71,9 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     "PTQ4DMOptions": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
     "QDiffusionOptions": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},
     "TFMQOptions": {METHOD: "temporal_rounding timestep_ranges"},
-    "SmoothQuantOptions": {METHOD: "alpha symmetric"},
-    "ViDiTQOptions": {METHOD: "alpha float_attention"},
+    "ChannelBalanceOptions": {METHOD: "alpha"},
+    "SmoothQuantOptions": {METHOD: "symmetric"},
+    "ViDiTQOptions": {METHOD: "float_attention"},
 }
 
 

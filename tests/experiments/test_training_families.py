@@ -36,7 +36,7 @@ def test_class_latte(tmp_path):
     network = class_latte.train(options)
     assert network.y_embedder.embedding_table.weight.shape == (281, 128)
     assert set(network.state_dict()) == set(class_latte.build_network().state_dict())
-    class_latte.save(network, VAE, tmp_path / "out", options.history("class_latte"))
+    class_latte.save(network, VAE, tmp_path / "out", options.history("class_latte", "its classes", "null class"))
     adapter = ClassLatteAdapter(path=str(tmp_path / "out"), **GEOMETRY, classes=Classes.shapes)
     assert sample(adapter).shape == (1, 8, 3, 32, 32)
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from baselines.naive import Naive
-from qvd.methods.base import QuantizationContext
-from qvd.options.bits import Bits
+from tests.tiny_unet import context_of
 
 
 @pytest.mark.parametrize(
@@ -18,7 +17,7 @@ from qvd.options.bits import Bits
     ],
 )
 def test_attention_probabilities_have_bits_of_their_own(options, bits, softmax, others, unet, adapter):
-    plan = Naive(**options).site_bits(unet, QuantizationContext(Bits.parse(bits), adapter, torch.arange(10)))
+    plan = Naive(**options).site_bits(unet, context_of(adapter, unet, bits, torch.arange(10)))
     given = {
         kind: {b.activation for site, b in plan.items() if site.endswith(f".{kind}")}
         for kind in ("probabilities", "q", "v", "to_q")

@@ -6,7 +6,6 @@ import torch
 from baselines.naive import Naive
 from qvd.backends.convert import convert
 from qvd.graph.anatomy import BoundaryLayers
-from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
 from qvd.methods.qvd import QVD
 from qvd.options.bits import Bits
@@ -16,12 +15,13 @@ from qvd.options.rules import LayerRule
 from qvd.options.scri import ScriMode
 from qvd.spec.quantization import LayerQuantization, Quantization
 from qvd.spec.rules import SiteBits
+from tests.tiny_unet import context_of
 
 SMALL = {"tau_candidates": 2, "capture_rows": 64, "capture_entries": 2}
 
 
 def quantize(method, unet, ranges, calibration, adapter, bits="w8a8"):
-    context = QuantizationContext(Bits.parse(bits), adapter, torch.arange(0, 1000, 100))
+    context = context_of(adapter, unet, bits, torch.arange(0, 1000, 100))
     return method.quantize(unet, ranges, calibration, context)
 
 
@@ -58,11 +58,11 @@ def test_fold_is_exact_in_floating_point(unet, calibration, paper):
 
 
 def test_excluded_layers_keep_their_inputs(paper, adapter, unet):
-    boundary = adapter.boundary_layers(unet)
-    for name in (*boundary.first, *boundary.last, *adapter.temporal_feature_sites(unet)):
+    anatomy = adapter.anatomy(unet)
+    for name in (*anatomy.boundary.first, *anatomy.boundary.last, *anatomy.temporal_sites):
         assert paper.layers[name].shift is None and paper.layers[name].scale is None
     shifted = [name for name, layer in paper.layers.items() if layer.shift is not None]
-    assert len(shifted) == len(paper.layers) - 2 - len(adapter.temporal_feature_sites(unet))
+    assert len(shifted) == len(paper.layers) - 2 - len(anatomy.temporal_sites)
 
 
 def test_summary_and_notes(paper):
@@ -83,7 +83,7 @@ def test_boundary_weights_keep_eight_bits(unet, ranges, calibration, adapter):
 
 @pytest.mark.parametrize(("bits", "expected"), [("w4a6", (8, 8)), ("w8a16", (8, 16)), ("w2a12", (8, 12))])
 def test_first_and_last_layer_never_lose_bits(bits, expected):
-    boundary = BoundaryLayers(first=["conv_in"], last=["conv_out"], embedders=["embedder"])
+    boundary = BoundaryLayers(first=("conv_in",), last=("conv_out",), embedders=("embedder",))
     exceptions = QVD().exceptions(boundary, Bits.parse(bits))
     assert exceptions == {"conv_in": SiteBits(*expected, "first layer"), "conv_out": SiteBits(*expected, "last layer")}
 

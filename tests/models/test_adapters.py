@@ -82,18 +82,20 @@ def test_guidance_reaches_the_sampler(adapter, pipeline):
 
 def test_special_layers_exist(adapter, pipeline):
     denoiser = adapter.denoiser(pipeline)
-    layers = weighted_layers(denoiser)
-    boundary = adapter.boundary_layers(denoiser)
-    for names in (boundary.first, boundary.last, boundary.embedders, adapter.temporal_feature_sites(denoiser)):
+    layers, anatomy = weighted_layers(denoiser), adapter.anatomy(denoiser)
+    boundary = anatomy.boundary
+    for names in (boundary.first, boundary.last, boundary.embedders, anatomy.temporal_sites):
         assert names and set(names) <= set(layers)
-    for name, start in adapter.split_shortcuts(denoiser).items():
+    assert anatomy.num_frames == adapter.num_frames
+    assert bool(anatomy.shortcuts) == hasattr(denoiser, "up_blocks")
+    for name, start in anatomy.shortcuts.items():
         assert 0 < start < layers[name].in_channels
 
 
 @pytest.mark.parametrize("granularity", [Reconstruction.block, Reconstruction.layer])
 def test_reconstruction_blocks_are_disjoint_and_hold_every_layer(adapter, pipeline, granularity):
     denoiser = adapter.denoiser(pipeline)
-    blocks = adapter.reconstruction_blocks(denoiser, granularity)
+    blocks = adapter.anatomy(denoiser).blocks[granularity]
     held = [layer for block in blocks for layer in unit_layers(denoiser, block)]
     assert sorted(held) == sorted(weighted_layers(denoiser))
     assert (len(blocks) == len(held)) == (granularity is Reconstruction.layer)

@@ -10,10 +10,9 @@ from experiments.config.build import CONF
 from qvd.backends.convert import convert
 from qvd.backends.simulated import QuantizedLayer, QuantizedTemporalConv
 from qvd.graph.sites import attention_modules, operand_sites, weighted_layers
-from qvd.methods.base import QuantizationContext
 from qvd.models.loading import load_pipeline
-from qvd.options.bits import Bits
 from qvd.spec.quantization import LayerQuantization, Quantization
+from tests.tiny_unet import context_of
 
 MODELS, QUANTIZERS = (sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("model", "quantizer"))
 SHIPPED = [name for name in MODELS if name.startswith("tiny_")]
@@ -54,12 +53,12 @@ def test_every_matrix_is_the_weight_of_a_layer_that_can_be_quantized(model):
 
 
 def test_every_layer_is_reached_by_a_rule(model, methods):
-    layers, bits = weighted_layers(model.denoiser), Bits.parse("w6a6")
-    boundary = model.adapter.boundary_layers(model.denoiser)
+    layers = weighted_layers(model.denoiser)
+    context = context_of(model.adapter, model.denoiser, "w6a6", torch.empty(0))
     for method in methods:
-        plan = method.site_bits(model.denoiser, QuantizationContext(bits, model.adapter, torch.empty(0)))
+        plan = method.site_bits(model.denoiser, context)
         assert set(plan) == {*layers, *operand_sites(model.denoiser)}, method.name
-        special = method.exceptions(boundary, bits)
+        special = method.exceptions(context.anatomy.boundary, context.bits)
         assert all(plan[name].weight == 6 or name in special for name in layers), method.name
 
 

@@ -14,12 +14,11 @@ from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
 from qvd.graph.sites import weighted_layers
-from qvd.methods.base import QuantizationContext
 from qvd.models.base import ModelAdapter
 from qvd.models.loading import load_pipeline
-from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan
 from tests.models.conftest import FAMILIES
+from tests.tiny_unet import context_of
 
 STEPS = 2
 LEARNING = [f"adaround.{key}" for key in ("iterations=1", "entries=2", "sweeps=1")]
@@ -58,7 +57,7 @@ def case(request, random_adapter):
 def test_quantizes_and_runs(case, quantizer):
     words = [f"quantizer={quantizer}", *(f"quantizer.{word}" for word in OPTIONS[quantizer])]
     method = compose_run_config(words).arms[0].method
-    context = QuantizationContext(Bits.parse("w6a8"), case.adapter, case.timesteps)
+    context = context_of(case.adapter, case.denoiser, "w6a8", case.timesteps)
     quantization = method.run(case.denoiser, case.ranges, case.calibration, context)
     assert set(quantization.layers) == set(weighted_layers(case.denoiser))
     plan = method.site_bits(case.denoiser, context)

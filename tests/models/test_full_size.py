@@ -51,10 +51,10 @@ def test_every_hub_id_is_pinned_to_a_commit(config):
 
 
 def test_blocks_hold_every_layer_and_temporal_sites_are_layers(config, denoiser):
-    blocks = config.model.reconstruction_blocks(denoiser, Reconstruction.block)
-    held = [layer for block in blocks for layer in unit_layers(denoiser, block)]
+    anatomy = config.model.anatomy(denoiser)
+    held = [layer for block in anatomy.blocks[Reconstruction.block] for layer in unit_layers(denoiser, block)]
     assert sorted(held) == sorted(weighted_layers(denoiser))
-    assert set(config.model.temporal_feature_sites(denoiser)) <= set(weighted_layers(denoiser))
+    assert set(anatomy.temporal_sites) <= set(weighted_layers(denoiser))
 
 
 def test_memory_is_estimated_per_stage_and_refused_with_advice(config, monkeypatch):

@@ -24,12 +24,13 @@ def denoiser(adapter):
 
 def test_units_are_disjoint_and_hold_every_layer(adapter, denoiser):
     layers = list(weighted_layers(denoiser))
-    units = adapter.reconstruction_blocks(denoiser, Reconstruction.block)
+    blocks = adapter.anatomy(denoiser).blocks
+    units = blocks[Reconstruction.block]
     for layer in layers:
         assert sum(layer == unit or layer.startswith(f"{unit}.") for unit in units) == 1
     assert len(units) < len(layers) / 2
-    assert adapter.reconstruction_blocks(denoiser, Reconstruction.layer) == layers
-    assert adapter.reconstruction_blocks(denoiser, Reconstruction.none) == []
+    assert blocks[Reconstruction.layer] == tuple(layers)
+    assert blocks[Reconstruction.none] == ()
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def test_skips_start_where_the_adapter_says():
     """On the real U-Net: from that channel on, a shortcut's input is one of the down path's activations."""
     adapter = compose_run_config(["model=tiny_modelscope"]).model
     unet = adapter.denoiser(load_pipeline(adapter, "cpu"))
-    splits = adapter.split_shortcuts(unet)
+    splits = adapter.anatomy(unet).shortcuts
     skips, inputs = [], {}
     for block in unet.down_blocks:
         block.register_forward_hook(lambda module, args, output: skips.extend(output[1]))

@@ -57,7 +57,7 @@ def test_fewer_candidates_span_the_same_ranges():
     assert shrink_factors()[-1].item() == pytest.approx(0.21)
     assert thresholds(100)[-1].item() == pytest.approx(0.01, rel=1e-4)
     # 1 lies next to a level of [0, 1.6]; what is exact, [0, 1.5], is not on offer.
-    few = histogram_parameters(torch.ones(1).double(), 0.0, 2.0, 2, RangeMethod.lp, num_candidates=4)
+    few = histogram_parameters(torch.ones(1).double(), 0.0, 2.0, 2, RangeMethod.lp, factors=shrink_factors(4))
     assert few == (pytest.approx(1.6 / 3), 0)
 
 

@@ -14,16 +14,15 @@ from qvd.backends.simulated import QuantizedLayer
 from qvd.graph.attention import OperandAttnProcessor
 from qvd.graph.sites import attention_modules, weighted_layers
 from qvd.graph.size import stored_bytes, theoretical_bytes
-from qvd.methods.base import QuantizationContext
 from qvd.numerics.packing import pack, unpack
-from qvd.options.bits import Bits
 from qvd.spec.quantization import Quantization
+from tests.tiny_unet import context_of
 
 TIMESTEPS = torch.arange(0, 1000, 100)
 
 
 def naive(unet, ranges, calibration, adapter, bits):
-    context = QuantizationContext(Bits.parse(bits), adapter, TIMESTEPS)
+    context = context_of(adapter, unet, bits, TIMESTEPS)
     return Naive().quantize(unet, ranges, calibration, context)
 
 

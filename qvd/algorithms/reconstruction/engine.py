@@ -37,7 +37,7 @@ class Task:
     Attributes:
         denoiser: in floating point; unchanged.
         calibration: the calibration set.
-        units: from the model adapter's `reconstruction_blocks`.
+        units: the `blocks` of the denoiser's `Anatomy`.
         checkpoint: where finished units are kept; None: nowhere.
         progress: shows the units going by.
         seed: joins a unit's name in seeding its random numbers, which so depend on no other unit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from qvd.store.files import write_atomically
 
 
 class UnitStore:
@@ -32,12 +33,7 @@ class UnitStore:
         data = save(separate, {"values": json.dumps(values)})
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
+        write_atomically(path, data)
 
     def read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `write` kept under a name, or None."""

@@ -16,7 +16,7 @@ from qvd.calibration.observers import SiteRange, bin_counts
 from qvd.graph.sites import Weighted
 from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid
-from qvd.numerics.range_search import NUM_CANDIDATES, histogram_parameters
+from qvd.numerics.range_search import histogram_parameters, shrink_factors
 from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import QuantizedWeight, quantize_weight
 from qvd.spec.rules import SiteBits
@@ -130,9 +130,9 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
             x = transform(site.inputs[part], 1).masked_fill(~site.valid[part], -torch.inf)
             counts += bin_counts(x, SAMPLE_BINS, low, high)
     n_bits, settings = site.identity_grid.n_bits, site.settings
-    num_candidates = COARSE_CANDIDATES if coarse else NUM_CANDIDATES
+    factors = shrink_factors(COARSE_CANDIDATES) if coarse else None
     scale, zero_point = histogram_parameters(
-        counts, low, high, n_bits, settings.activation_range, p_norm=settings.p_norm, num_candidates=num_candidates
+        counts, low, high, n_bits, settings.activation_range, p_norm=settings.p_norm, factors=factors
     )
     return AffineGrid(n_bits, scale, zero_point)
 

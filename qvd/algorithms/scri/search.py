@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvd.algorithms.layerwise import quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, quantize_layer
 from qvd.algorithms.scri.objective import ScriSite, coverage, group_error, input_grid
 from qvd.calibration.observers import SiteRange
 from qvd.numerics.channels import IDENTITY, ChannelTransform
@@ -97,16 +97,7 @@ def integrate(
             "coverage": coverage(site, found.transform, grid),
         }
         absorbed_by = None if found.transform.is_identity else norm
-        layers[site.name] = quantize_layer(
-            site.name,
-            site.layer,
-            site.bits,
-            site.record,
-            site.settings,
-            found.transform,
-            grid,
-            absorbed_by,
-            notes,
-            weight=site.final_weight(found.transform.scale),
-        )
+        weight = site.final_weight(found.transform.scale)
+        choice = LayerChoice(found.transform, absorbed_by, grid, weight=weight, notes=notes)
+        layers[site.name] = quantize_layer(site.name, site.layer, site.bits, site.record, site.settings, choice)
     return layers

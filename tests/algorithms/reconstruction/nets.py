@@ -57,7 +57,7 @@ def make_calibration(entries=12, seed=0):
 
 
 def units(net, granularity):
-    return units_of_types(net, granularity, (ResnetBlock2D, BasicTransformerBlock))
+    return units_of_types(net, (ResnetBlock2D, BasicTransformerBlock))[granularity]
 
 
 def nearest_weights(net, n_bits):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.algorithms.reconstruction import gram
 from qvd.algorithms.reconstruction.engine import bias_corrections
 from qvd.algorithms.reconstruction.gram import (
@@ -62,7 +62,7 @@ def quantized(layer, x, bits=BITS, bias_correction=True, transform=True, weight=
     how = ChannelTransform(shift, torch.linspace(1, 3, 6)) if transform else ChannelTransform()
     settings = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction)
     grid = None if bits.activation is None else AffineGrid(6, 0.1, 31.0)
-    quantization = quantize_layer("x", layer, bits, record, settings, how, grid, weight=weight)
+    quantization = quantize_layer("x", layer, bits, record, settings, LayerChoice(how, grid=grid, weight=weight))
     correction = (
         bias_corrections(Quantization({"x": quantization}, {}), {"x": record})["x"] if bias_correction else None
     )

@@ -6,19 +6,18 @@ import torch
 
 from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.methods.base import QuantizationContext
 from qvd.methods.qvd import QVD
-from qvd.options.bits import Bits
 from qvd.options.htdq import HtdqForm
 from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.scri import ScriMode
 from qvd.options.units import Reconstruction
+from tests.tiny_unet import context_of
 
 
 @torch.no_grad()
 def test_layers_are_reconstructed_after_the_fold(unet, ranges, calibration, adapter):
     entries = calibration if isinstance(calibration, CalibrationSet) else CalibrationSet.from_tensors(calibration)
-    context = QuantizationContext(Bits.parse("w4a8"), adapter, torch.arange(0, 1000, 100))
+    context = context_of(adapter, unet, "w4a8", torch.arange(0, 1000, 100))
     method = QVD(scri=ScriMode.shift, htdq=HtdqForm.uniform, adaround=AdaRoundSettings(iterations=30))
     plain = method.quantize(unet, ranges, entries, context)
     learned = replace(method, reconstruction=Reconstruction.layer).quantize(unet, ranges, entries, context)

@@ -26,7 +26,7 @@ from qvd.calibration.rows import capture_rows
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.sites import weighted_layers
 from qvd.numerics.channels import IDENTITY, ChannelTransform
-from qvd.numerics.range_search import histogram_parameters
+from qvd.numerics.range_search import histogram_parameters, shrink_factors
 from qvd.options.rules import RangeMethod
 from qvd.options.scri import ScriMode
 from qvd.spec.quantization import Quantization, quantize_weight
@@ -111,7 +111,7 @@ def test_grid_of_a_transformed_input_is_searched_on_its_data_alone(changed, coar
     values = transform(conv.rows, 1)[conv.valid.expand_as(conv.rows)]
     low, high = values.min().item(), values.max().item()
     counts = torch.histc(values, SAMPLE_BINS, low, high).double()
-    options = {"p_norm": settings.p_norm, "num_candidates": 16 if coarse else 80}
+    options = {"p_norm": settings.p_norm, "factors": shrink_factors(16 if coarse else 80)}
     expected = histogram_parameters(counts, low, high, 4, settings.activation_range, **options)
     grid = input_grid(conv, transform, coarse)
     assert (grid.scale, grid.zero_point) == pytest.approx(expected, rel=1e-5)

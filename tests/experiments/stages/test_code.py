@@ -68,8 +68,9 @@ def keys(config) -> dict[str, str]:
 SAMPLING = {"fp samples", "samples", "calibration", "sqnr"}
 CHANGES = {
     "a comment": ("qvd/models/modelscope.py", "", "\n# a comment", set()),
-    "a local variable": ("qvd/models/modelscope.py", "latents", "drawn", set()),
-    "a constant of the model": ("qvd/models/modelscope.py", "340_000_000", "350_000_000", SAMPLING),
+    "a local variable": ("qvd/models/unets.py", "sinusoid", "wave", set()),
+    "a constant of the model": ("qvd/models/modelscope.py", "340_000_000", "350_000_000", {*SAMPLING, "qvd", "naive"}),
+    "the anatomy": ("qvd/graph/anatomy.py", "num_frames", "frames", {*SAMPLING, "qvd", "naive"}),
     "another model": ("qvd/models/latte.py", "text_parameters", "parameters", set()),
     "the noise": ("qvd/models/noise.py", '"evaluation": 2', '"evaluation": 3', SAMPLING),
     "the dial of difficulty": ("qvd/models/difficulty.py", "1e-12", "1e-11", set()),
@@ -107,7 +108,7 @@ def test_every_entry_is_a_module(config):
     entries = {
         *stage_code.sqnr(config.model),
         *stage_code.calibration(replace(config.model, disparity=8.0)),
-        *stage_code.quantization(config.arms[-1].method),
+        *stage_code.quantization(config.arms[-1].method, config.model),
         *(*stage_code.RANGES, *stage_code.FP_COST, *stage_code.metrics(), *stage_code.FIGURES),
         *("metrics.extractors.base", "metrics.videos", "experiments.config.reference"),
     }

@@ -11,23 +11,15 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.options import Tracking, TrackingMode
 from experiments.provenance import provenance
 from experiments.report.table import build_table
-from experiments.tracking.wandb_run import flatten, track_arm
+from experiments.tracking.wandb_run import ArmTracker, flatten
 
 ROOT = Path(__file__).parents[3]
 
 
 def track(arms, run_dir, mode=TrackingMode.offline, figures=None):
-    return track_arm(
-        Tracking(mode),
-        run_dir,
-        arms[1],
-        config={"bits": "w8a8", "model": {"name": "tiny_modelscope"}},
-        group="demo",
-        tags=["nightly"],
-        fp_arm=arms[0],
-        table=build_table(arms),
-        figures=figures or {},
-    )
+    config = {"bits": "w8a8", "model": {"name": "tiny_modelscope"}}
+    tracker = ArmTracker(Tracking(mode), run_dir, "demo", config, build_table(arms))
+    return tracker.track(arms[1], arms[0], figures or {})
 
 
 def read_back(run):
