@@ -58,7 +58,7 @@ class ArmTracker:
             run = self._start(arm)
             exit_code = 1
             try:
-                metrics = flatten(arm.metrics)
+                metrics = flatten(measured_record(arm))
                 media = _media(self.run_dir, arm, fp_arm)
                 run.log({**metrics, **media, **_histograms(arm), **_table_and_figures(self.table, figures)})
                 run.summary.update(metrics)
