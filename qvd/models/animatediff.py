@@ -20,14 +20,11 @@ from qvd.options.model import AnimateDiffOptions
 class AnimateDiff(AnimateDiffOptions, UNetAdapter):
     """Adapter of the AnimateDiff family (full size: SD 1.5 with `guoyww/animatediff-motion-adapter-v1-5-2`)."""
 
+    pipeline_name = "AnimateDiffPipeline"
     text_parameters = 123_000_000  # CLIP-L
     block_types = (ResnetBlock2D, BasicTransformerBlock)
     separate_parts = ("motion_adapter",)
     absent_parts = (*UNetAdapter.absent_parts, "motion_adapter")
-
-    @property
-    def pipeline_class(self) -> Any:
-        return diffusers.AnimateDiffPipeline
 
     @property
     def denoiser_class(self) -> Any:

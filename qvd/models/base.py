@@ -26,6 +26,7 @@ class ModelAdapter(ModelOptions, ABC):
     Families derive from `qvd.models.unets.UNetAdapter` or `qvd.models.dits.DiTAdapter`.
     """
 
+    pipeline_name: ClassVar[str]  # the pipeline's class, as its model_index.json has it
     part: ClassVar[str]  # the denoiser's name in the pipeline
     resizable: ClassVar[bool] = True  # whether the network takes any resolution
     separate_parts: ClassVar[tuple[str, ...]] = ()  # options that name parts with a folder of their own
@@ -75,9 +76,9 @@ class ModelAdapter(ModelOptions, ABC):
         return MODELS / "architectures" / self.architecture
 
     @property
-    @abstractmethod
     def pipeline_class(self) -> Any:
         """The family's pipeline; diffusers imports such a class, for seconds, where it is first named."""
+        return getattr(diffusers, self.pipeline_name)
 
     @property
     @abstractmethod

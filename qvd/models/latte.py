@@ -21,16 +21,13 @@ MAX_TOKENS = 120  # the pipeline's own limit
 class Latte(DiTAdapter):
     """Adapter of the Latte T2V family (full size: `maxin-cn/Latte-1`)."""
 
+    pipeline_name = "LattePipeline"
     text_parameters = 4_762_000_000  # T5-XXL
     block_types = (BasicTransformerBlock,)
     boundary = BoundaryLayers(
         first=("pos_embed.proj",), last=("proj_out",), embedders=(f"{EMBEDDER}.linear_1", f"{EMBEDDER}.linear_2")
     )
     temporal_suffix = "adaln_single.linear"
-
-    @property
-    def pipeline_class(self) -> Any:
-        return diffusers.LattePipeline
 
     @property
     def denoiser_class(self) -> Any:

@@ -26,6 +26,7 @@ MIN_CLASSES = 4
 class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
     """Adapter of the released class-conditional and unconditional Latte."""
 
+    pipeline_name = "ClassLattePipeline"
     text_parameters = 0
     resizable = False
     pipeline_class, denoiser_class = ClassLattePipeline, ClassLatte

@@ -14,12 +14,9 @@ from qvd.models.unets import UNetAdapter
 class ModelScope(UNetAdapter):
     """Adapter of the ModelScope T2V family (full size: `damo-vilab/text-to-video-ms-1.7b`)."""
 
+    pipeline_name = "TextToVideoSDPipeline"
     text_parameters = 340_000_000  # OpenCLIP-H
     block_types = (ResnetBlock2D, TemporalConvLayer, BasicTransformerBlock)
-
-    @property
-    def pipeline_class(self) -> Any:
-        return diffusers.TextToVideoSDPipeline
 
     @property
     def denoiser_class(self) -> Any:
