@@ -1,6 +1,7 @@
 """Executions against torch's own layers: the fold must be exact in floating point, at borders and strides too."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,14 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from qvd.algorithms.layerwise import LayerSettings, quantize_layer
-from qvd.backends.simulated import QuantizedTemporalConv, execution
+from qvd.backends.convert import convert
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.observers import HistogramObserver
+from qvd.graph.linear_map import TemporalConvMap
 from qvd.graph.sites import channel_dim
 from qvd.numerics.affine import fake_quantize
 from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid, PowerGrid
 from qvd.options.rules import RangeMethod
-from qvd.spec.quantization import LayerQuantization
+from qvd.spec.quantization import LayerQuantization, Quantization
 from qvd.spec.rules import SiteBits
 
 MINMAX = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=False)
@@ -67,7 +70,7 @@ def test_shift_and_scale_are_exact_in_floating_point(layer, shape):
     record = observed(layer, x)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform_of(record))
     reference = layer(x)
-    output = execution(layer, quantization)(input=x)
+    output = SIMULATION.layer(layer, quantization)(input=x)
     assert (output - reference).norm() <= 1e-5 * reference.norm()
 
 
@@ -86,7 +89,7 @@ def test_border_is_exact_for_any_stride_and_padding(kernel, stride, padding, ran
     record = observed(layer, x)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform_of(record))
     reference = layer(x)
-    assert (execution(layer, quantization)(x) - reference).norm() <= 1e-5 * reference.norm()
+    assert (SIMULATION.layer(layer, quantization)(x) - reference).norm() <= 1e-5 * reference.norm()
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda v: str(v))
@@ -98,7 +101,7 @@ def test_codes_execute_as_the_textbook_quantizer(layer, shape):
     x_hat = fake_quantize(x, grid.scale, grid.zero_point, 6)
     layer_hat = copy.deepcopy(layer)
     layer_hat.weight.copy_(quantization.weight.dequantize())
-    torch.testing.assert_close(execution(layer, quantization)(x), layer_hat(x_hat), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), layer_hat(x_hat), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -107,7 +110,7 @@ def test_bias_correction_removes_the_mean_error():
     record, bits = observed(layer, x), SiteBits(3, None, "test")
 
     def mean_error(settings):
-        output = execution(layer, quantize_layer("x", layer, bits, record, settings))(x)
+        output = SIMULATION.layer(layer, quantize_layer("x", layer, bits, record, settings))(x)
         return (output - layer(x)).mean(0).abs().max()
 
     assert mean_error(CORRECTED) < 1e-4 < mean_error(MINMAX)
@@ -118,34 +121,37 @@ def test_non_uniform_input_keeps_its_values():
     layer, grid = nn.Linear(6, 5), PowerGrid(8, 0.01, 20.0, power=0.5)
     quantization = LayerQuantization("x", "linear", "test", grid=grid)
     x = torch.rand(9, 6) * 3
-    torch.testing.assert_close(execution(layer, quantization)(x), layer(grid(x)))
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), layer(grid(x)))
 
 
 def test_input_is_not_written_to():
     layer, x = nn.Linear(6, 5), torch.randn(4, 6)
     before = x.clone()
-    execution(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 1.0, 0.0)))(x)
+    SIMULATION.layer(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 1.0, 0.0)))(x)
     assert torch.equal(x, before)
 
 
 def test_half_precision_layers_quantize_in_single_precision():
     layer = nn.Linear(6, 5).bfloat16()
-    module = execution(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 0.1, 100.0)))
+    module = SIMULATION.layer(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 0.1, 100.0)))
     assert module(torch.randn(3, 6).bfloat16()).dtype == torch.bfloat16
 
 
 def test_temporal_convolutions_run_as_2d():
     temporal, cubic = nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), nn.Conv3d(2, 2, 3, padding=1)
     quantization = LayerQuantization("x", "conv3d", "test")
-    assert isinstance(execution(temporal, quantization), QuantizedTemporalConv)
-    assert not isinstance(execution(cubic, quantization), QuantizedTemporalConv)
+    assert isinstance(SIMULATION.layer(temporal, quantization).linear_map, TemporalConvMap)
+    assert not isinstance(SIMULATION.layer(cubic, quantization).linear_map, TemporalConvMap)
     x = torch.randn(2, 2, 5, 4, 4)
-    torch.testing.assert_close(execution(temporal, quantization)(x), temporal(x))
+    torch.testing.assert_close(SIMULATION.layer(temporal, quantization)(x), temporal(x))
 
 
-def test_other_paddings_are_refused():
-    with pytest.raises(ValueError, match="circular"):
-        execution(nn.Conv2d(2, 2, 3, padding_mode="circular"), LayerQuantization("x", "conv2d", "test"))
+def test_other_paddings_are_refused_by_name():
+    layer, quantization = nn.Conv2d(2, 2, 3, padding_mode="circular"), LayerQuantization("0", "conv2d", "test")
+    assert "circular" in SIMULATION.refuses(layer, quantization)
+    shifted = replace(quantization, shift=torch.ones(2))
+    with pytest.raises(ValueError, match=r"^0: padding_mode='circular': only 'zeros' can be quantized$"):
+        convert(nn.Sequential(layer), Quantization({"0": shifted}, {}))
 
 
 def test_reference_padding_is_minus_shift_over_scale():
@@ -159,4 +165,4 @@ def test_reference_padding_is_minus_shift_over_scale():
     offset = (layer.weight * transform.shift.view(1, -1, 1, 1)).sum((1, 2, 3))
     spelled_out = F.conv2d(padded, weight, layer.bias + offset)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, transform)
-    torch.testing.assert_close(execution(layer, quantization)(x), spelled_out, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), spelled_out, rtol=1e-4, atol=1e-4)
