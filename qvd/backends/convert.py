@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+from diffusers import ConfigMixin
 from torch import nn
 
 from qvd.backends.base import Backend
@@ -18,6 +19,7 @@ from qvd.graph.sites import Weighted, attention_modules, weighted_layers
 from qvd.numerics.grids import TimestepGrid
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 
+QUANT_METHOD = "qvd"
 Site = TypeVar("Site", LayerQuantization, OperandQuantization)
 
 
@@ -49,6 +51,9 @@ def convert(denoiser: nn.Module, quantization: Quantization, backend: Backend = 
     _fold_norms_(model, quantization.layers)
     bound = _following_timestep(model, quantization)
     _, model.placements = execute_(model, bound, backend, weighted_layers(model))
+    if model.placements and isinstance(model, ConfigMixin):
+        # Without a quantizer of that name, diffusers refuses to load what is saved of the model.
+        model.register_to_config(quantization_config={"quant_method": QUANT_METHOD})
     return model
 
 

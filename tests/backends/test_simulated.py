@@ -1,7 +1,6 @@
 """Executions against torch's own layers: the fold must be exact in floating point, at borders and strides too."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,57 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer
-from qvd.backends.convert import convert
+from qvd.algorithms.layerwise import quantize_layer
 from qvd.backends.simulated import SIMULATION
-from qvd.calibration.observers import HistogramObserver
 from qvd.graph.linear_map import TemporalConvMap
-from qvd.graph.sites import channel_dim
 from qvd.numerics.affine import fake_quantize
-from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid, PowerGrid
-from qvd.options.rules import RangeMethod
-from qvd.spec.quantization import LayerQuantization, Quantization
+from qvd.spec.quantization import LayerQuantization
 from qvd.spec.rules import SiteBits
+from tests.backends.layers import CORRECTED, LAYERS, MINMAX, observed, skewed, transform_of
 
-MINMAX = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=False)
-CORRECTED = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=True)
 FLOAT = SiteBits(None, None, "test")
-
-LAYERS = [
-    (nn.Linear(6, 5), (3, 7, 6)),
-    (nn.Linear(6, 5, bias=False), (3, 6)),
-    (nn.Conv1d(6, 4, 3, padding=1), (2, 6, 9)),
-    (nn.Conv2d(6, 4, 3, padding=1), (2, 6, 7, 8)),
-    (nn.Conv2d(6, 4, 3, stride=2, padding=1), (2, 6, 8, 8)),
-    (nn.Conv2d(6, 4, 1), (2, 6, 5, 5)),
-    (nn.Conv2d(6, 4, 3, padding="same", dilation=2), (2, 6, 7, 7)),
-    (nn.Conv2d(6, 4, 3, padding=1, groups=2, bias=False), (2, 6, 7, 7)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)), (2, 6, 6, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)), (2, 6, 6, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), stride=(1, 2, 2), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=1), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, 3), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, 3, stride=(1, 2, 2), padding=1), (2, 6, 5, 4, 4)),
-]
-
-
-def observed(layer, x):
-    observer = HistogramObserver(channel_dim(layer))
-    observer.update(x)
-    return observer.result()
-
-
-def skewed(layer, shape):
-    x, dim = torch.randn(shape), channel_dim(layer)
-    gain, centre = torch.rand(6) * 5 + 0.1, torch.randn(6) * 3
-    return (x.movedim(dim, -1) * gain + centre).movedim(-1, dim)
-
-
-def transform_of(record):
-    shift = (record.channel_max + record.channel_min) / 2
-    return ChannelTransform(shift, torch.rand(len(shift)) * 3 + 1)
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda v: str(v))
@@ -144,14 +102,6 @@ def test_temporal_convolutions_run_as_2d():
     assert not isinstance(SIMULATION.layer(cubic, quantization).linear_map, TemporalConvMap)
     x = torch.randn(2, 2, 5, 4, 4)
     torch.testing.assert_close(SIMULATION.layer(temporal, quantization)(x), temporal(x))
-
-
-def test_other_paddings_are_refused_by_name():
-    layer, quantization = nn.Conv2d(2, 2, 3, padding_mode="circular"), LayerQuantization("0", "conv2d", "test")
-    assert "circular" in SIMULATION.refuses(layer, quantization)
-    shifted = replace(quantization, shift=torch.ones(2))
-    with pytest.raises(ValueError, match=r"^0: padding_mode='circular': only 'zeros' can be quantized$"):
-        convert(nn.Sequential(layer), Quantization({"0": shifted}, {}))
 
 
 def test_reference_padding_is_minus_shift_over_scale():
