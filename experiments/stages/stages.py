@@ -18,10 +18,10 @@ from torch import nn
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.stages import code
+from experiments.stages.execution import executed, execution_inputs
 from experiments.stages.staged import Staged
 from metrics.fidelity import step_sqnr
 from qvd.algorithms.reconstruction.unit_store import UnitStore
-from qvd.backends.convert import convert
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
@@ -105,13 +105,13 @@ class Stages:
     def samples(self, quantized: Artifact | None) -> Staged:
         """The videos of the FP model (None) or of a quantized denoiser."""
         config, loaded = self.config, list[Any]()
-        sampling = code.sampling(config.model, quantized is not None)
+        sampling = code.sampling(config.model, None if quantized is None else config.backend)
         parts = []
         for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
             prompts = self.prompts("evaluation", indices)
             inputs = {
                 "model": self._model_inputs,
-                "quantization": None if quantized is None else quantized.key,
+                **execution_inputs(quantized, config.backend),
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
@@ -156,7 +156,7 @@ class Stages:
         prompts = self.prompts("evaluation", indices)
         inputs = {
             "model": self._model_inputs,
-            "quantization": quantized.key,
+            **execution_inputs(quantized, config.backend),
             "prompts": prompts,
             "num_inference_steps": config.num_inference_steps,
         }
@@ -175,7 +175,7 @@ class Stages:
                 "free_running": step_sqnr(free, original).tolist(),
             }
 
-        return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model))
+        return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model, config.backend))
 
     def calibration(self, plan: CalibrationPlan) -> Staged:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
@@ -273,4 +273,4 @@ class Stages:
         return self.store.fetch("fp_cost", inputs, compute, code.FP_COST)
 
     def _converted(self, quantized: Artifact) -> nn.Module:
-        return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
+        return executed(self.fp_denoiser, quantized, self.config.backend)
