@@ -121,6 +121,20 @@ def test_options_are_light():
     assert not offences
 
 
+def test_networks_are_imported_where_they_are_named():
+    """`import diffusers` and `import transformers` are lazy: a class, with all that its file imports, comes when it is
+    first named, so that a run which finds everything in the store does without."""
+    apart = ("experiments.training", "experiments.benchmarks", "qvd.models.latte_pipeline", "qvd.models.tokenizer")
+    eager = [
+        f"{name}: from {node.module} import …"
+        for name, path in MODULES.items()
+        if not name.startswith(apart)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in ("diffusers", "transformers")
+    ]
+    assert not eager
+
+
 def test_torchvision_is_absent():
     assert importlib.util.find_spec("torchvision") is None, "torchvision breaks diffusers with the CPU build of torch"
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from experiments.config.run_config import Arm, RunConfig
@@ -49,7 +49,7 @@ class Stages:
     def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
         self.config, self.store, self.reporter = config, store, reporter
         self._ranges: dict[str, Artifact] = {}
-        self._loaded: list[DiffusionPipeline] = []
+        self._loaded: list[diffusers.DiffusionPipeline] = []
         self._fp_calls: dict[range, list[DenoiserCall]] = {}
 
     def for_videos(self, n_videos: int) -> Stages:
@@ -59,7 +59,7 @@ class Stages:
         return other
 
     @property
-    def pipeline(self) -> DiffusionPipeline:
+    def pipeline(self) -> diffusers.DiffusionPipeline:
         if not self._loaded:
             with self.reporter.note("loading the pipeline"):
                 prompt = self.prompts("calibration", range(1))[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from qvd.calibration.calibration_set import concatenate
 from qvd.calibration.plan import steps_of_samples
@@ -18,7 +18,7 @@ from qvd.options.calibration import CalibrationPlan
 
 def capture_calibration_batch(
     adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
+    pipeline: diffusers.DiffusionPipeline,
     prompts: list[str],
     indices: range,
     *,
@@ -63,6 +63,6 @@ def capture_calibration_batch(
     return concatenate(captured)
 
 
-def train_timesteps(pipeline: DiffusionPipeline) -> int:
+def train_timesteps(pipeline: diffusers.DiffusionPipeline) -> int:
     """T, the length of the diffusion that the model was trained on."""
     return int(pipeline.scheduler.config.num_train_timesteps)

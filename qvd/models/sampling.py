@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from qvd.models.base import ModelAdapter
 from qvd.models.noise import noise_generator
@@ -11,7 +11,7 @@ from qvd.models.noise import noise_generator
 
 def sample_batch(
     adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
+    pipeline: diffusers.DiffusionPipeline,
     prompts: list[str],
     indices: range,
     *,
