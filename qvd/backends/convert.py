@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from diffusers import ConfigMixin
+from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
 from qvd.backends.base import Backend
