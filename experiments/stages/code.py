@@ -13,7 +13,7 @@ from qvd.methods.base import PTQMethod
 from qvd.models.base import ModelAdapter
 
 RANGES = ("qvd.calibration.observe",)
-FP_COST = ("qvd.graph.cost", "qvd.graph.size")
+FP_COST = ("qvd.graph.cost",)
 FIGURES = ("experiments.report.figures", "experiments.report.curve_figures", "experiments.report.qvd_figures")
 
 
@@ -32,7 +32,7 @@ def calibration(model: ModelAdapter) -> tuple[str, ...]:
 
 def quantization(method: PTQMethod, model: ModelAdapter) -> tuple[str, ...]:
     """Another method's change is none of its; the model says which layers are special, and what temporal ones read."""
-    return (type(method).__module__, type(model).__module__, "qvd.graph.cost", "qvd.graph.size")
+    return (type(method).__module__, type(model).__module__, "qvd.graph.cost")
 
 
 def features(extractor: VideoExtractor) -> tuple[str, ...]:

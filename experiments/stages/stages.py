@@ -25,8 +25,7 @@ from qvd.algorithms.reconstruction.unit_store import UnitStore
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
-from qvd.graph.cost import bit_operations
-from qvd.graph.size import num_bytes, stored_bytes, theoretical_bytes
+from qvd.graph.cost import denoiser_costs
 from qvd.graph.trajectory import DenoiserCall, predictions, recorded_calls, teacher_forced
 from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
@@ -249,12 +248,8 @@ class Stages:
             context = self._context(arm, UnitStore(self.store.work_folder("quantization", inputs, entries)))
             captured = calibration.calibration_set(self.config.device)
             quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), captured, context)
-            size = {
-                "stored": stored_bytes(quantization, self.fp_denoiser),
-                "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
-            }
-            operations = bit_operations(self.fp_denoiser, quantization, captured.take([0]))
-            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size, **operations}
+            costs = denoiser_costs(self.fp_denoiser, quantization, captured.take([0]))
+            described = {"summary": quantization.summary, "map": quantization.map, **costs}
             return quantization.to_tensors(), {**quantization.metadata, **described}
 
         return self.store.fetch("quantization", inputs, compute, entries)
@@ -266,9 +261,7 @@ class Stages:
 
         def compute() -> Result:
             entry = calibration.calibration_set(self.config.device).take([0])
-            operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
-            size = num_bytes(self.fp_denoiser.parameters())
-            return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}
+            return {}, denoiser_costs(self.fp_denoiser, Quantization({}, {}), entry)
 
         return self.store.fetch("fp_cost", inputs, compute, code.FP_COST)
 
