@@ -83,7 +83,7 @@ def paired_bootstrap_interval(
     x, y = as_matrix(features, minimum=2), as_matrix(reference, minimum=2)
     if x.shape != y.shape:
         raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    replicate = torch.stack([_weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
+    replicate = torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
     low, high = (
         frechet_distance(x, y)
         * _quantiles(replicate, level)
@@ -169,7 +169,7 @@ def resampling_counts(n: int, replicates: int, seed: int) -> Tensor:
     return torch.zeros(replicates, n, dtype=torch.float64).scatter_add_(1, draws, torch.ones_like(draws).double())
 
 
-def _weighted_distance(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+def weighted_distance(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     """Fréchet distance of x and y (N, D) whose rows are drawn `weights` times."""
     drawn = weights > 0
     w = weights[drawn, None]

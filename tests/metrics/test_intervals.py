@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from metrics.frechet import frechet_distance, frechet_infinity
-from metrics.intervals import _weighted_distance, infinity_interval, paired_bootstrap_interval, resampling_counts
+from metrics.intervals import infinity_interval, paired_bootstrap_interval, resampling_counts, weighted_distance
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def pair():
 
 
 def test_weights_of_one_are_the_plain_distance(pair):
-    assert _weighted_distance(*pair, torch.ones(120, dtype=torch.float64)).item() == pytest.approx(
+    assert weighted_distance(*pair, torch.ones(120, dtype=torch.float64)).item() == pytest.approx(
         frechet_distance(*pair)
     )
 
@@ -22,7 +22,7 @@ def test_weights_of_one_are_the_plain_distance(pair):
 def test_weights_are_repeated_rows(pair):
     counts = torch.randint(0, 4, (120,), generator=torch.Generator().manual_seed(1))
     repeated = [side.repeat_interleave(counts, 0) for side in pair]
-    assert _weighted_distance(*pair, counts.double()).item() == pytest.approx(frechet_distance(*repeated), rel=1e-6)
+    assert weighted_distance(*pair, counts.double()).item() == pytest.approx(frechet_distance(*repeated), rel=1e-6)
 
 
 def test_the_paired_interval_is_positive_narrow_and_around_the_distance(pair):
@@ -40,7 +40,7 @@ def test_lower_levels_lie_inside_and_every_seed_draws_anew(interval, pair):
 
 
 def test_the_paired_interval_is_relative_to_the_replicates_mean(pair):
-    distances = [_weighted_distance(*pair, weights).item() for weights in resampling_counts(120, replicates=50, seed=3)]
+    distances = [weighted_distance(*pair, weights).item() for weights in resampling_counts(120, replicates=50, seed=3)]
     expected = frechet_distance(*pair) * np.quantile(distances, [0.1, 0.9]) / np.mean(distances)
     assert paired_bootstrap_interval(*pair, level=0.8, replicates=50, seed=3) == pytest.approx(tuple(expected))
 
