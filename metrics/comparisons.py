@@ -165,16 +165,15 @@ def compare_distances(
         a, b, reference: (N, D) features; row i of each belongs to one seed and prompt.
 
     Raises:
-        ValueError: other shapes, or a distance of zero.
+        ValueError: other shapes, or an arm whose features are the reference's.
     """
     x, y, z = (as_matrix(features, minimum=FEWEST) for features in (a, b, reference))
     if not x.shape == y.shape == z.shape:
-        raise ValueError(
-            f"paired features must have one shape, got {tuple(x.shape)}, {tuple(y.shape)}, {tuple(z.shape)}"
-        )
+        shapes = ", ".join(str(tuple(features.shape)) for features in (x, y, z))
+        raise ValueError(f"paired features must have one shape, got {shapes}")
+    if torch.equal(x, z) or torch.equal(y, z):
+        raise ValueError("features equal to the reference's: there is no ratio where a distance is zero")
     whole = frechet_distance(x, z), frechet_distance(y, z)
-    if min(whole) <= 0:
-        raise ValueError(f"distances {whole[0]:g} and {whole[1]:g}: no ratio where one is zero")
     counts = resampling_counts(len(x), replicates, seed)
     logs = torch.stack([(weighted_distance(x, z, w) / weighted_distance(y, z, w)).log() for w in counts])
     low, high = torch.quantile(logs, torch.tensor([0.025, 0.975], dtype=torch.float64)).exp().tolist()
@@ -199,9 +198,8 @@ def videos_needed(differences: Tensor, effect: float, power: float = 0.8, level:
 
 def _check(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(
-            f"paired scores must be one per video of the same videos, got {tuple(a.shape)}, {tuple(b.shape)}"
-        )
+        shapes = f"{tuple(a.shape)}, {tuple(b.shape)}"
+        raise ValueError(f"paired scores must be one per video of the same videos, got {shapes}")
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError("scores that are not finite compare with nothing")
     if len(a) < FEWEST:
