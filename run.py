@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -34,5 +34,5 @@ def main(config: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        check_group_choices(sys.argv[1:])
+        check_group_choices(get_args_parser().parse_args().overrides)
     main()

@@ -79,8 +79,8 @@ class ModelOptions:
         for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
-        if self.guidance_scale < 0:
-            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative")
+        if not 0 <= self.guidance_scale < float("inf"):
+            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative, and finite")
         for field, off in (("disparity", 1), ("asymmetry", 0), ("temporal_skew", 0)):
             if not off <= getattr(self, field) < float("inf"):
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least {off} ({off}: off)")

@@ -1,5 +1,6 @@
 """Every choice in conf/ builds; every kind of bad input gets one line that names it."""
 
+import shutil
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
@@ -8,7 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from experiments import attributes
 from experiments.attributes import compose_run_config
+from experiments.config import build
 from experiments.config.build import CONF, GROUPS, check_group_choices
 from qvd.options.bits import Bits
 from qvd.options.model import DType
@@ -116,12 +119,45 @@ def test_n_videos_and_steps_follow_protocol_and_model():
             ["experiment.arms=[{quantizer: qvd, bits: w8a8, n_videos: 9}]"],
             r"experiment\.arms\[0\]\.n_videos=9: must be an integer of at least 65",
         ),
+        (["experiment.name="], r"experiment\.name='': must have 1 to 64 printable characters"),
+        ([f"experiment.name={'x' * 65}"], r"experiment\.name='x{65}': must have 1 to 64"),
+        (["experiment.name=null"], r"experiment\.name=None: must have"),
+        (['experiment.name="a\tb"'], r"experiment\.name='a\\tb': must have"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, variant: a/b}]"], r"arms\[0\]\.variant='a/b': must have"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, variant: ''}]"], r"arms\[0\]\.variant='': must have"),
+        (["experiment.arms=[qvd]"], r"arms\[0\]=qvd: must be a mapping"),
+        (["experiment.arms=qvd"], r"experiment\.arms=qvd: must be a list"),
+        (["experiment.arms=[{bits: w8a8}]"], r"arms\[0\]\.quantizer=None: allowed are"),
+        (
+            ["experiment.arms=[{quantizer: ../model/latte, bits: w8a8}]"],
+            r"arms\[0\]\.quantizer=\.\./model/latte: allowed",
+        ),
+        (["experiment.arms=[{quantizer: qvd, bits: []}]"], r"arms\[0\]\.bits=\[\]: allowed are"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, options: 5}]"], r"arms\[0\]\.options=5: must be a mapping"),
+        (["experiment=demo", "bits=a/b"], "bits=a/b: allowed are"),
+        (["store="], "store='': must be a folder"),
+        (["store=run.py"], r"store=run\.py: .*/run\.py is not a folder"),
+        (["~seed"], "seed: Key 'seed' is not in struct"),
+        (["model.path=${nope}"], "model.path: Interpolation key 'nope' not found"),
+        (["model.dtpye=float16"], "Could not override 'model.dtpye'"),
         (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
     ],
 )
 def test_bad_input(words, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         compose_run_config(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_file_whose_name_is_no_tag(tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    for module in (build, attributes):
+        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    for group, source in (("model", "tiny_modelscope"), ("quantizer", "naive")):
+        long = "x" * 65
+        (tmp_path / "conf" / group / f"{long}.yaml").write_text((CONF / group / f"{source}.yaml").read_text())
+        with pytest.raises(ValueError, match=rf"{group}='{long}': must have 1 to 64"):
+            compose_run_config([f"{group}={long}"])
 
 
 def test_a_missing_model_folder():
