@@ -107,6 +107,15 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
         (["protocol=viditq_101"], "model.num_frames=8: protocol viditq_101 compares clips of 16 frames"),
         (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
+        (["model.scheduler=eulr"], "model.scheduler: Invalid value 'eulr', expected one of .*euler"),
+        (
+            ["model.negative_prompt=blurry", "model.guidance_scale=1"],
+            r"model.negative_prompt='blurry': nothing leads away from it at model\.guidance_scale=1\.0",
+        ),
+        (
+            ["model=tiny_latte_cc", "model.negative_prompt=blurry"],
+            "model.negative_prompt='blurry': this model has classes",
+        ),
         (["model=tiny_latte_cc", "model.resolution=64"], "model.resolution=64: this network makes 32 and nothing else"),
         (["model.offload=sequential"], "model.offload=sequential: hides the weights that qvd w8a8 quantizes; allowed"),
         (
