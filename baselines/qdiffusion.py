@@ -60,7 +60,7 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
         quantization = self._quantized_weights(denoiser, ranges, plan, splits)
         corrected = ranges if self.bias_correction else None
         quantization = self._learned_weights(task, quantization, corrected, context)
-        if context.bits.activation is None:
+        if all(bits.activation is None for bits in plan.values()):
             return quantization
         quantization = self._quantized_activations(task, quantization, plan, splits)
         return reconstruct_steps(task, quantization, self.lsq)

@@ -47,7 +47,7 @@ class TFMQ(TFMQOptions, QDiffusion):
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
         quantization = super().quantize(denoiser, ranges, calibration, context)
-        if context.bits.activation is None or not self.timestep_ranges:
+        if not self.timestep_ranges:
             return quantization
         return self._timestep_grids(denoiser, quantization, self.site_bits(denoiser, context), context)
 

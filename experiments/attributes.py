@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 
 from experiments.config.build import CONF, GROUPS, build_run_config, check_group_choices
 from experiments.config.run_config import RunConfig
@@ -29,10 +30,17 @@ HELD_OUT_CLIPS = 512
 
 
 def compose_run_config(overrides: list[str]) -> RunConfig:
-    """The validated config of command-line words, outside Hydra's own entry point."""
+    """The validated config of command-line words, outside Hydra's own entry point.
+
+    Raises:
+        ValueError, FileNotFoundError: one line naming the value and what is allowed.
+    """
     check_group_choices(overrides)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", overrides, return_hydra_config=True)
+        try:
+            composed = compose("config", overrides, return_hydra_config=True)
+        except HydraException as error:
+            raise ValueError(" ".join(str(error).split())) from error
     choices = composed.hydra.runtime.choices
     return build_run_config(composed, {group: choices[group] for group in GROUPS})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from metrics.decoding import VideoError
 
 BAD_INPUT, INTERRUPTED = 2, 130
+BAD = (ValueError, OSError)  # what a user can put right
 
 
 @contextmanager
@@ -20,17 +22,30 @@ def one_line_errors() -> Iterator[None]:
     warnings.showwarning = one_line_warning
     try:
         yield
-    except (ValueError, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    except BAD as error:
+        if _wants_traceback():
             raise
-        print("\n".join(f"error: {line}" for line in _lines(error)), file=sys.stderr)
+        print_error(error)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
-def _lines(error: Exception) -> list[str]:
+def print_error(error: Exception) -> None:
+    """On stderr: one line, or one for each unusable video; the traceback of what is not the input's fault."""
+    if isinstance(error, BAD) and not _wants_traceback():
+        print("\n".join(f"error: {line}" for line in error_lines(error)), file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def error_lines(error: Exception) -> list[str]:
+    """What an error says, in one line or in one for each unusable video."""
     return str(error).splitlines() if isinstance(error, VideoError) else [" ".join(str(error).split())]
 
 

@@ -22,7 +22,7 @@ from experiments.report.table import build_table
 from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
-from experiments.tracking.wandb_run import ArmTracker
+from experiments.tracking.wandb_run import ArmTracker, check_tracking
 from metrics.registry import declared_metrics, ranking_metric
 from qvd.store.artifacts import NotStoredError, Store
 
@@ -57,6 +57,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     """
     objective = _objective_key(config.objective)
     run_dir.mkdir(parents=True, exist_ok=True)
+    check_tracking(config)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
     for arm in config.arms:
@@ -105,13 +106,13 @@ def show(
     facts = {**provenance(), "seed": config.seed, "command": shlex.join(["python", "run.py", *overrides])}
     report = write_report(results, run_dir, resolved, facts, figures)
     fp_arms = {arm.conditions.n_videos: arm for arm in results if arm.quantizer == FP}
+    render_terminal(table)  # before the tracker, whose server may fail
     tracker = ArmTracker(config.tracking, run_dir, config.experiment, yaml.safe_load(resolved), table)
     shows_fp = any(arm.bits.is_float for arm in config.arms)
     for arm in results:
         if arm.quantizer == FP and not shows_fp:
             continue
         tracker.track(arm, fp_arms[arm.conditions.n_videos], figures if arm is results[-1] else {})
-    render_terminal(table)
     print(f"report: {report}")
 
 

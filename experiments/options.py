@@ -11,6 +11,9 @@ class EngineOptions:
     """conf/engine: nothing that every engine can be told; how many processes is the run's `workers`."""
 
 
+MOST_LETTERS, RESERVED = 128, "/\\#?%:"  # what wandb takes as the name of a project
+
+
 class TrackingMode(Enum):
     """What becomes of a run: kept in the run folder, sent to the server, or not recorded."""
 
@@ -34,5 +37,9 @@ class Tracking:
     entity: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.project:
-            raise ValueError("tracking.project='': must not be empty")
+        for field in ("project", "entity"):
+            name = getattr(self, field)
+            if name is not None and (not 0 < len(name) <= MOST_LETTERS or set(name) & set(RESERVED)):
+                raise ValueError(
+                    f"tracking.{field}={name!r}: must have 1 to {MOST_LETTERS} characters other than {RESERVED}"
+                )

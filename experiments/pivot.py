@@ -25,7 +25,8 @@ def read_arms(folder: Path) -> list[ArmMetrics]:
     """
     document = json.loads((folder / "metrics.json").read_text())
     records = document if isinstance(document, list) else list(document["arms"].values())
-    return [arm_from_record(record, record.pop("setting", "")) for record in records]
+    finished = [record for record in records if "error" not in record]  # of a sweep's jobs
+    return [arm_from_record(record, record.pop("setting", "")) for record in finished]
 
 
 def pivot(arms: Sequence[ArmMetrics], metric: str) -> Table:

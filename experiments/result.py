@@ -136,6 +136,26 @@ class ArmMetrics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailedJob:
+    """A job of a sweep that ended in an error: a row of the joint table without numbers.
+
+    Attributes:
+        name: of its arm, or of its experiment.
+        quantizer, bits: as the command line or the defaults have them.
+        error: why it failed, in one line.
+        command: that repeats it.
+        setting: as of `ArmMetrics`.
+    """
+
+    name: str
+    quantizer: str
+    bits: str
+    error: str
+    command: str
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmResult(ArmMetrics):
     """An arm with everything that pictures, report and tracking show of it.
 

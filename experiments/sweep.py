@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.errors import BAD, BAD_INPUT, error_lines, print_error
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.result import ArmMetrics
+    from experiments.result import ArmMetrics, FailedJob
 
+METRICS, FAILURE = "metrics.json", "failure.json"
 _ARM_WORDS = ("quantizer", "bits", "experiment")  # the arm's name says these
 
 
@@ -23,27 +29,68 @@ class JointTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        arms = read_sweep(folder)
-        if arms:
-            write_joint_table(arms, folder)
-            print(folder)
-        else:
-            print(f"no job of {folder} has finished: there is no joint table", file=sys.stderr)
+        try:
+            arms, failures = read_sweep(folder), read_failures(folder)
+            if arms or failures:
+                write_joint_table(arms, folder, failures)
+                print(folder)
+            else:
+                print(f"no job of {folder} has finished: there is no joint table", file=sys.stderr)
+        except Exception as error:  # which Hydra would make a warning
+            print_error(error)
+            raise SystemExit(BAD_INPUT) from None
+        if failures:
+            print(f"error: {len(failures)} of the sweep's jobs failed; its table says why", file=sys.stderr)
+            raise SystemExit(BAD_INPUT)
+
+
+@contextmanager
+def job_errors(folder: Path, **job: str) -> Iterator[None]:
+    """An error ends one job alone: it is printed, and kept in the job's folder for the sweep's table.
+
+    Args:
+        folder: of the job.
+        job: what `FailedJob` says of it beside error and setting.
+    """
+    kept = folder / FAILURE
+    kept.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        print_error(error)
+        reason = "; ".join(error_lines(error)) if isinstance(error, BAD) else f"{type(error).__name__}: {error}"
+        kept.write_text(json.dumps({**job, "error": " ".join(reason.split())}))
 
 
 def read_sweep(folder: Path) -> list[ArmMetrics]:
     """The arms of every finished job below a sweep's folder, in the jobs' order; the same FP arm only once."""
     from experiments.record import TIMINGS, arm_from_record
 
-    jobs = sorted(folder.glob("*/metrics.json"), key=lambda path: int(path.parent.name.partition("-")[0]))
-    words = [list(OmegaConf.load(job.parent / ".hydra" / "overrides.yaml")) for job in jobs]
     arms: dict[str, ArmMetrics] = {}
-    for job, setting in zip(jobs, settings(words), strict=True):
-        for record in json.loads(job.read_text())["arms"].values():
+    for job, setting in _jobs(folder):
+        if (job / FAILURE).exists():  # whatever an earlier run has left beside it
+            continue
+        for record in json.loads((job / METRICS).read_text())["arms"].values():
             same = {key: value for key, value in record.items() if key not in (*TIMINGS, "command")}
             identity = json.dumps([setting, same], sort_keys=True)
             arms.setdefault(identity, arm_from_record(record, setting))
     return list(arms.values())
+
+
+def read_failures(folder: Path) -> list[FailedJob]:
+    """Every failed job below a sweep's folder, in the jobs' order."""
+    from experiments.result import FailedJob
+
+    failed = [(job / FAILURE, setting) for job, setting in _jobs(folder) if (job / FAILURE).exists()]
+    return [FailedJob(**json.loads(kept.read_text()), setting=setting) for kept, setting in failed]
+
+
+def _jobs(folder: Path) -> list[tuple[Path, str]]:
+    """The folder and the setting of every job that has ended, in their order."""
+    ended = {path.parent for name in (METRICS, FAILURE) for path in folder.glob(f"*/{name}")}
+    jobs = sorted(ended, key=lambda job: int(job.name.partition("-")[0]))
+    words = [list(OmegaConf.load(job / ".hydra" / "overrides.yaml")) for job in jobs]
+    return list(zip(jobs, settings(words), strict=True))
 
 
 def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
@@ -61,7 +108,7 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
     return told
 
 
-def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
+def write_joint_table(arms: Sequence[ArmMetrics], folder: Path, failures: Sequence[FailedJob] = ()) -> None:
     """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
     table."""
     from experiments.record import arm_record
@@ -70,11 +117,11 @@ def write_joint_table(arms: Sequence[ArmMetrics], folder: Path) -> None:
     from experiments.report.table import build_table
     from experiments.report.tabular import render_terminal, to_csv, to_markdown
 
-    table = build_table(arms, title="Results of the sweep")
+    table = build_table(arms, title="Results of the sweep", failures=failures)
     (folder / "table.md").write_text(to_markdown(table))
     (folder / "table.csv").write_text(to_csv(table))
-    records = [{"setting": arm.setting, **arm_record(arm)} for arm in arms]
-    (folder / "metrics.json").write_text(json.dumps(records, indent=2) + "\n")
+    records = [*({"setting": arm.setting, **arm_record(arm)} for arm in arms), *map(asdict, failures)]
+    (folder / METRICS).write_text(json.dumps(records, indent=2) + "\n")
     swept = swept_number(arms)
     if swept is not None:
         key, by_value = swept

@@ -102,7 +102,7 @@ def save_class_latte(folder):
         sample_size=SIDE // 2, hidden_size=16, depth=2, num_heads=2, mlp_ratio=2.0, num_frames=FRAMES, num_classes=240
     )
     ClassLattePipeline(autoencoder(), randomised(network), build_scheduler()).save_pretrained(folder)
-    words = ["model=latte_ucf101", f"model.path={folder}", "model.classes=shapes", "model.sampler=folder"]
+    words = ["model=latte_ucf101", f"model.path={folder}", "model.classes=shapes", "model.scheduler=null"]
     return [*words, "model.checkpoint=null", "model.vae=null", "model.vae_revision=null"]
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from experiments.config.names import checked_name
 from experiments.config.nodes import build_node, nearest, read_choice
 from experiments.config.run_config import FP, Arm, RunConfig
-from qvd.options.bits import FLOATING_POINT, Bits
+from experiments.config.words import parse_words, values
+from qvd.options.bits import ALLOWED, FLOATING_POINT, Bits
 from qvd.options.model import Offload
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -31,6 +34,13 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     Raises:
         ValueError, FileNotFoundError: one line naming the value and what is allowed.
     """
+    try:
+        return _build_run_config(config, choices)
+    except OmegaConfBaseException as error:  # a key that was deleted, an interpolation to nowhere
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+
+
+def _build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     model_choice = read_choice(config.model, "model")
     model = model_choice.options
     model.check()
@@ -39,7 +49,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     n_videos = _integer(config, "n_videos", protocol.min_videos, WHY_MANY)
     arms = _build_arms(config, choices["quantizer"], n_videos, protocol.min_videos)
     run = RunConfig(
-        model_name=choices["model"],
+        model_name=checked_name(choices["model"], "model"),
         model_choice=model_choice,
         dataset=dataset,
         protocol=protocol,
@@ -47,13 +57,13 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         backend_choice=read_choice(config.backend, "backend"),
         engine_choice=read_choice(config.engine, "engine"),
         tracking=build_node(config.tracking, "tracking"),
-        experiment=config.experiment.name,
+        experiment=checked_name(config.experiment.name, "experiment.name"),
         arms=arms,
         seed=_integer(config, "seed", 0),
         device=_device(config.device),
         n_videos=n_videos,
         num_inference_steps=_integer(config, "num_inference_steps", 1),
-        store=config.store,
+        store=_store(config.store),
         workers=_workers(config, model.embedded),
         objective=config.objective,
     )
@@ -68,44 +78,67 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
 
 
 def check_group_choices(words: list[str]) -> None:
-    """Check `group=choice` words of a command line before Hydra composes.
+    """Check the words of a command line, and the choices among them, before Hydra composes.
 
     Raises:
-        ValueError: a choice that is not in conf/, naming those that are.
+        ValueError: a word that Hydra cannot read, or a choice that is not in conf/, naming those that are.
     """
-    for word in words:
-        group, _, value = word.lstrip("+~").partition("=")
-        if group not in GROUPS or not value:
+    for override in parse_words(words):
+        group = override.key_or_group
+        if group not in GROUPS:
             continue
         allowed = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-        for choice in value.split(","):
+        if override.is_delete():
+            raise ValueError(f"~{group}: a run needs one; {nearest('', allowed)}")
+        chosen = values(override, allowed)
+        for choice in chosen:
             if choice not in allowed:
                 raise ValueError(f"{group}={choice}: {nearest(choice, allowed)}")
+        if not chosen:
+            raise ValueError(f"{override.input_line}: matches none; {nearest('', allowed)}")
 
 
 def _build_arms(config: DictConfig, quantizer: str, n_videos: int, min_videos: int) -> tuple[Arm, ...]:
     """The command line's arm, or those of the experiment: every entry once for each of its bits."""
+    Bits.parse(str(config.bits))  # also where the experiment has bits of its own: they name the run's folder
     if not config.experiment.arms:
         return (_build_arm(quantizer, config.quantizer, config.bits, n_videos, {}),)
+    if not OmegaConf.is_list(config.experiment.arms):
+        raise ValueError(f"experiment.arms={config.experiment.arms}: must be a list of {{quantizer: …, bits: …}}")
     arms: list[Arm] = []
-    for number, arm in enumerate(config.experiment.arms):
-        for key in arm:
-            if key not in ARM_KEYS:
-                raise ValueError(f"experiment.arms[{number}].{key}: {nearest(str(key), list(ARM_KEYS))}")
-        own = "n_videos" in arm
-        count = _integer(arm, "n_videos", min_videos, WHY_MANY, f"experiment.arms[{number}].") if own else n_videos
-        path = CONF / "quantizer" / f"{arm.quantizer}.yaml"
-        if not path.exists():
-            allowed = sorted(other.stem for other in path.parent.glob("*.yaml"))
-            raise ValueError(f"experiment.arms[{number}].quantizer={arm.quantizer}: {nearest(arm.quantizer, allowed)}")
-        for bits in arm.bits if OmegaConf.is_list(arm.bits) else [arm.bits]:
-            built = _build_arm(arm.quantizer, _load(path), bits, count, arm.get("options", {}), arm.get("variant"))
-            if own:
-                built = replace(built, overrides=(*built.overrides, f"n_videos={count}"))
-            if built.name in {other.name for other in arms}:
-                raise ValueError(f"experiment.arms[{number}]: a second arm called {built.name}; give it a variant")
-            arms.append(built)
+    for number, entry in enumerate(config.experiment.arms):
+        for arm in _arms_of_entry(entry, f"experiment.arms[{number}]", n_videos, min_videos):
+            if arm.name in {other.name for other in arms}:
+                raise ValueError(f"experiment.arms[{number}]: a second arm called {arm.name}; give it a variant")
+            arms.append(arm)
     return tuple(arms)
+
+
+def _arms_of_entry(entry: Any, where: str, n_videos: int, min_videos: int) -> list[Arm]:
+    """An entry of an experiment, once for each of its bits."""
+    if not OmegaConf.is_dict(entry):
+        raise ValueError(f"{where}={entry}: must be a mapping such as {{quantizer: naive, bits: w8a8}}")
+    for key in entry:
+        if key not in ARM_KEYS:
+            raise ValueError(f"{where}.{key}: {nearest(str(key), list(ARM_KEYS))}")
+    options = entry.get("options", {})
+    if not OmegaConf.is_dict(options) and options != {}:
+        raise ValueError(f"{where}.options={options}: must be a mapping, as in conf/quantizer")
+    own = "n_videos" in entry
+    count = _integer(entry, "n_videos", min_videos, WHY_MANY, f"{where}.") if own else n_videos
+    allowed = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml"))
+    quantizer = entry.get("quantizer")
+    if quantizer not in allowed:
+        raise ValueError(f"{where}.quantizer={quantizer}: {nearest(str(quantizer), allowed)}")
+    node, variant, bits = _load(CONF / "quantizer" / f"{quantizer}.yaml"), entry.get("variant"), entry.get("bits")
+    if variant is not None:
+        variant = checked_name(variant, f"{where}.variant")
+    if not bits:
+        raise ValueError(f"{where}.bits={bits}: allowed are {ALLOWED}, or a list of such")
+    arms = [
+        _build_arm(quantizer, node, b, count, options, variant) for b in (bits if OmegaConf.is_list(bits) else [bits])
+    ]
+    return [replace(arm, overrides=(*arm.overrides, f"n_videos={count}")) if own else arm for arm in arms]
 
 
 def _build_arm(
@@ -121,7 +154,7 @@ def _build_arm(
         name, node, parsed = FP, _load(CONF / "quantizer" / f"{FP}.yaml"), FLOATING_POINT
     choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
-    return Arm(variant or name, name, choice, parsed, n_videos, tuple(words))
+    return Arm(variant or name, checked_name(name, "quantizer"), choice, parsed, n_videos, tuple(words))
 
 
 def _load(path: Path) -> DictConfig:
@@ -153,6 +186,17 @@ def _workers(config: DictConfig, embedded: bool) -> int:
     if config.workers is not None:
         return _integer(config, "workers", 1)
     return min(os.cpu_count() or 1, MAX_WORKERS) if embedded and config.device == "cpu" else 1
+
+
+def _store(value: Any) -> str:
+    """A folder, or a place where one can be made."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"store={value!r}: must be a folder")
+    path = Path(value).absolute()
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"store={value}: {existing} is not a folder that can be written to")
+    return value
 
 
 def _device(value: Any) -> str:

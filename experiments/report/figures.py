@@ -47,11 +47,14 @@ _PANEL_WIDTH = 2.6  # of a metric, at least
 
 
 def build_figures(arms: list[ArmResult], sites: int = 6) -> dict[str, Figure]:
-    """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "sqnr" and "ranges"."""
+    """Every figure of the run by name: "metrics", "seconds" and, where something is quantized, "sqnr" and "ranges".
+
+    An arm whose activations are in floating point, or on dynamic grids, has no range to show.
+    """
     figures = {"metrics": metric_figure(arms), "seconds": seconds_figure(arms)}
     if any(arm.step_sqnr for arm in arms):
         figures["sqnr"] = sqnr_figure(arms)
-    if any(arm.quantization_map and arm.histograms for arm in arms):
+    if any(_has_ranges(arm) and arm.histograms for arm in arms):
         figures["ranges"] = range_figure(arms, sites)
     return figures
 
@@ -120,8 +123,7 @@ def range_figure(arms: list[ArmResult], sites: int = 6) -> Figure:
     gives it after a method's shift and scale, so there it overlays the raw histogram only roughly. Of many arms, those
     at the last one's bits are drawn.
     """
-    arms = [arm for arm in arms if arm.quantization_map]
-    arms = drawable(arms, _RANGE_ARMS)
+    arms = drawable([arm for arm in arms if _has_ranges(arm)], _RANGE_ARMS)
     histograms = arms[0].histograms
     ranges = [{row["layer"]: row["range"] for row in arm.quantization_map} for arm in arms]
     known = [site for site in histograms if any(of_arm.get(site) for of_arm in ranges)]
@@ -189,6 +191,10 @@ def new_figure(width: float, height: float) -> Figure:
     # Artists read their defaults when they are made, so the style must outlive this function.
     style.use(_STYLE)
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _has_ranges(arm: ArmResult) -> bool:
+    return any(row["range"] for row in arm.quantization_map)
 
 
 def _colours(arms: list[ArmResult]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from experiments.report.published import PUBLISHED
 from experiments.report.tabular import MISSING, Cell, Column, Table, render_terminal, to_csv, to_markdown
-from experiments.result import ArmMetrics
+from experiments.result import ArmMetrics, FailedJob
 from metrics.declaration import Compared, Direction, Metric, Place
 from metrics.registry import declared_metrics, ranking_metric
 
@@ -19,22 +20,32 @@ _CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
 Filled = tuple[Column, Callable[[ArmMetrics], Cell]]
 
 
-def build_table(arms: Sequence[ArmMetrics], title: str = "Results") -> Table:
-    """One row per arm, in the given order; the published values are the appendix.
+def build_table(arms: Sequence[ArmMetrics], title: str = "Results", failures: Sequence[FailedJob] = ()) -> Table:
+    """One row per arm, in the given order, then one per failed job; the published values are the appendix.
 
     Raises:
-        ValueError: for no arms.
+        ValueError: for no rows.
     """
-    if not arms:
+    if not arms and not failures:
         raise ValueError("a table needs at least one arm")
-    filled = [*_setting_columns(arms), *_columns(), *_rank_columns(arms), *_stage_columns(arms)]
+    filled = [*_setting_columns([*arms, *failures]), *_columns(), *_rank_columns(arms), *_stage_columns(arms)]
+    rows = [[fill(arm) for _, fill in filled] for arm in arms]
+    columns = [column for column, _ in filled]
+    if failures:
+        columns.append(Column("error", "Why it failed", numeric=False))
+        rows = [[*row, Cell("")] for row in rows] + [_failed_row(failed, columns) for failed in failures]
     return Table(
         title=title,
-        columns=[column for column, _ in filled],
-        rows=[[fill(arm) for _, fill in filled] for arm in arms],
+        columns=columns,
+        rows=rows,
         notes=[*_protocol_notes(arms), *_missing_notes(arms), _reading_note()],
         appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
+
+
+def _failed_row(failed: FailedJob, columns: Sequence[Column]) -> list[Cell]:
+    known = {"setting": failed.setting, "arm": failed.name, **asdict(failed)}
+    return [Cell(known.get(column.key)) for column in columns]
 
 
 def metric_column(key: str) -> Filled:
@@ -106,9 +117,9 @@ def _of_calibration(group: str, reduce: Callable[[list[float]], float], unit: fl
     return fill
 
 
-def _setting_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
+def _setting_columns(rows: Sequence[ArmMetrics | FailedJob]) -> list[Filled]:
     """What tells the runs of a sweep apart; none within one run."""
-    if not any(arm.setting for arm in arms):
+    if not any(row.setting for row in rows):
         return []
     return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
 

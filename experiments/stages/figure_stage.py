@@ -44,6 +44,7 @@ def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
         and c.arm.method.htdq is not HtdqForm.off
         and c.arm.method.scri is not ScriMode.off
         and not c.arm.method.only
+        and c.arm.bits.activation is not None
     ]
     return min(complete, key=lambda c: c.arm.bits.activation or 0, default=None)
 
@@ -77,16 +78,29 @@ def _curves(results: Sequence[ArmResult]) -> dict[str, Figure]:
 
 
 def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
-    """HTDQ's levels and distances at the first temporal site, SCRI's ranges and coverage."""
-    config, arm = stages.config, studied.arm
+    """HTDQ's levels and distances at the first temporal site with a grid, SCRI's ranges and coverage."""
     quantization = Quantization.from_tensors(studied.quantized.tensors, studied.quantized.metadata)
+    figures = _temporal(stages, studied.arm, quantization)
+    layers = qvd_figures.transformed_ranges(Ranges.from_tensors(studied.ranges.tensors), quantization, RANGE_LAYERS)
+    if layers:
+        figures["channel ranges"] = qvd_figures.channel_range_figure(layers)
+        figures["coverage"] = qvd_figures.coverage_figure(quantization.map)
+    return figures
+
+
+def _temporal(stages: Stages, arm: Arm, quantization: Quantization) -> dict[str, Figure]:
+    """None where the user's rules leave every temporal feature in floating point."""
+    config = stages.config
     timesteps = config.model.timesteps(stages.pipeline, config.num_inference_steps)
-    site, features = next(iter(config.model.temporal_features(stages.fp_denoiser, timesteps).items()))
+    of_sites = config.model.temporal_features(stages.fp_denoiser, timesteps)
+    grids = {site: grid for site in of_sites if (grid := quantization.layers[site].grid) is not None}
+    if not grids:
+        return {}
+    site, grid = next(iter(grids.items()))
+    features = of_sites[site]
     of_timesteps = features[: len(timesteps)]  # where features depend on the class too, the first class's
-    grid = quantization.layers[site].grid
-    assert grid is not None, "a studied arm quantizes its temporal features"
     family = qvd_figures.family_grids(features, grid.n_bits)
-    figures = {
+    return {
         "temporal levels": qvd_figures.temporal_levels_figure(
             features, family, f"Temporal features and the levels of {grid.n_bits}-bit quantizers ({arm.name})"
         ),
@@ -96,8 +110,3 @@ def _inside(stages: Stages, studied: StudiedArm) -> dict[str, Figure]:
             [round(t) for t in timesteps.tolist()],
         ),
     }
-    layers = qvd_figures.transformed_ranges(Ranges.from_tensors(studied.ranges.tensors), quantization, RANGE_LAYERS)
-    if layers:
-        figures["channel ranges"] = qvd_figures.channel_range_figure(layers)
-        figures["coverage"] = qvd_figures.coverage_figure(quantization.map)
-    return figures

@@ -13,6 +13,7 @@ from typing import Any
 import wandb
 from PIL import Image
 
+from experiments.config.run_config import Arm, RunConfig
 from experiments.options import Tracking, TrackingMode
 from experiments.provenance import provenance
 from experiments.record import measured_record
@@ -24,6 +25,43 @@ from metrics.declaration import INTERVAL_SUFFIX, Place
 
 _SAMPLE_VIDEOS = 4
 _HISTOGRAM_BINS = 256  # wandb takes at most 512
+
+
+def check_tracking(config: RunConfig) -> None:
+    """Have wandb judge what it will be told of every arm, its own environment variables included, before any is
+    computed; online it also has to know who is asking.
+
+    Raises:
+        ValueError: what it refuses, in one line.
+    """
+    tracking = config.tracking
+    if tracking.mode is TrackingMode.disabled:
+        return
+    try:
+        for arm in config.all_arms:
+            labels = _settings(tracking, arm, group=config.experiment, model=config.model_name)
+            labels.update_from_env_vars(dict(os.environ))
+        if tracking.mode is TrackingMode.online:
+            wandb.login()
+    except (wandb.Error, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"tracking.mode={tracking.mode.value}: wandb refuses: {reason}") from error
+
+
+def _settings(tracking: Tracking, arm: Arm | ArmResult, group: str, model: str) -> wandb.Settings:
+    """What the run of an arm is called and where it goes."""
+    return wandb.Settings(
+        mode=tracking.mode.value,
+        project=tracking.project,
+        entity=tracking.entity,
+        run_group=group,
+        run_name=arm.name,
+        run_job_type=arm.quantizer,
+        run_tags=tuple(dict.fromkeys([group, model, arm.quantizer, str(arm.bits)])),
+        silent=True,
+        console="off",
+        x_disable_stats=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -69,17 +107,10 @@ class ArmTracker:
 
     def _start(self, arm: ArmResult) -> wandb.Run:
         return wandb.init(
-            mode=self.tracking.mode.value,
-            project=self.tracking.project,
-            entity=self.tracking.entity,
             dir=self.run_dir,
-            group=self.group,
-            name=arm.name,
-            job_type=arm.quantizer,
-            tags=list(dict.fromkeys([self.group, arm.conditions.model, arm.quantizer, arm.bits])),
             config={**self.config, "arm": {"quantizer": arm.quantizer, "bits": arm.bits, "command": arm.command}}
             | {"provenance": provenance()},
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            settings=_settings(self.tracking, arm, self.group, arm.conditions.model),
         )
 
 

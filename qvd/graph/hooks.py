@@ -37,16 +37,18 @@ def layer_inputs_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], 
 
 @contextmanager
 def attention_operands_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
-    """While open, `sinks["<attention>.<operand>"]` is called with each attention operand; the output is unchanged."""
+    """While open, `sinks["<attention>.<operand>"]` is called with that attention operand; the output is unchanged."""
 
     def watched(site: str) -> Callable[[Tensor], Tensor]:
         def operand(x: Tensor) -> Tensor:
-            sinks[site](x)
+            if site in sinks:
+                sinks[site](x)
             return x
 
         return operand
 
-    attentions = attention_modules(denoiser)
+    watched_attentions = {site.rsplit(".", 1)[0] for site in sinks}
+    attentions = {name: attn for name, attn in attention_modules(denoiser).items() if name in watched_attentions}
     originals = {name: attn.processor for name, attn in attentions.items()}
     try:
         for name, attn in attentions.items():

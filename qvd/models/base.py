@@ -15,6 +15,7 @@ from qvd.graph.units import units_of_types
 from qvd.models.hub import find_folder
 from qvd.models.parts import decode_video, torch_dtype
 from qvd.models.random_init import empty_part, fill_, read_config, read_scheduler
+from qvd.models.schedulers import noise_of_each_sample
 from qvd.options.hub import MODELS
 from qvd.options.model import Init, ModelOptions
 from qvd.store.digest import file_digest, fingerprint
@@ -143,14 +144,15 @@ class ModelAdapter(ModelOptions, ABC):
         generators: list[torch.Generator],
         num_inference_steps: int,
     ) -> torch.Tensor:
-        """uint8 (B, T, 3, H, W) videos, one per prompt, from the generators' initial noise."""
-        latents = self.draw(
-            pipeline,
-            prompts,
-            generator=generators,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=self.guidance_scale,
-        )
+        """uint8 (B, T, 3, H, W) videos, one per prompt, from the generators' noise, whatever the batch."""
+        with noise_of_each_sample(pipeline.scheduler):
+            latents = self.draw(
+                pipeline,
+                prompts,
+                generator=generators,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=self.guidance_scale,
+            )
         return decode_video(pipeline.vae, latents, self.decode_chunk_size)
 
     @abstractmethod

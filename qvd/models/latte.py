@@ -43,11 +43,12 @@ class Latte(DiTAdapter):
         }
 
     def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
-        text, empty = (prompt_embeddings(pipeline, texts) for texts in (prompts, [""] * len(prompts)))
+        negative = [self.negative_prompt] * len(prompts)
+        text, other = (prompt_embeddings(pipeline, texts) for texts in (prompts, negative))
         return pipeline(
             prompt_embeds=text,
             negative_prompt=None,
-            negative_prompt_embeds=empty,
+            negative_prompt_embeds=other,
             height=self.resolution,
             width=self.resolution,
             video_length=self.num_frames,

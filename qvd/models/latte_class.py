@@ -17,7 +17,7 @@ from qvd.models.latte_network import Block, ClassLatte
 from qvd.models.latte_pipeline import ClassLattePipeline
 from qvd.models.parts import torch_dtype
 from qvd.models.random_init import random_input, read_scheduler
-from qvd.options.model import Classes, ClassLatteOptions, Init, Sampler
+from qvd.options.model import Classes, ClassLatteOptions, Init
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
 MIN_CLASSES = 4
@@ -44,22 +44,11 @@ class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
 
     def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
         if self.checkpoint is None:
-            return self._with_sampler(super().pretrained_pipeline())
+            return super().pretrained_pipeline()
         dtype = torch_dtype(self.dtype)
         network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
         vae = diffusers.AutoencoderKL.from_pretrained(self.part_folder("vae"), dtype=dtype)
-        return self._with_sampler(ClassLattePipeline(vae, network, None))
-
-    def random_pipeline(self) -> diffusers.DiffusionPipeline:
-        return self._with_sampler(super().random_pipeline())
-
-    def _with_sampler(self, pipeline: Any) -> Any:
-        scheduler = pipeline.scheduler or read_scheduler(self.config_folder())
-        classes = {Sampler.ddpm: diffusers.DDPMScheduler, Sampler.ddim: diffusers.DDIMScheduler}
-        if self.sampler is not Sampler.folder:
-            scheduler = classes[self.sampler].from_config(scheduler.config)
-        pipeline.register_modules(scheduler=scheduler)
-        return pipeline
+        return ClassLattePipeline(vae, network, read_scheduler(self.config_folder()))
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         config: Any = denoiser.config

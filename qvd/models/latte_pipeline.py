@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from qvd.models.latte_network import ClassLatte
+from qvd.models.schedulers import takes_generator
 
 
 @dataclass
@@ -73,7 +74,8 @@ class ClassLattePipeline(DiffusionPipeline):  # type: ignore[misc]
         return ClassLatteLatents(latents=latents)
 
     def _step(self, output: Tensor, timestep: Tensor, latents: Tensor, generator: list[torch.Generator]) -> Tensor:
-        return self.scheduler.step(output, timestep, latents, generator=generator, return_dict=False)[0]
+        noise = {"generator": generator} if takes_generator(self.scheduler) else {}
+        return self.scheduler.step(output, timestep, latents, **noise, return_dict=False)[0]
 
 
 def guide(output: Tensor, channels: int, guidance_scale: float) -> Tensor:

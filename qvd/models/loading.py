@@ -14,6 +14,7 @@ from qvd.models.difficulty import raise_disparity_, skew_temporal_features_
 from qvd.models.memory_estimate import check_memory
 from qvd.models.noise import noise_generator
 from qvd.models.placement import place
+from qvd.models.schedulers import named_scheduler
 from qvd.options.model import Init
 
 
@@ -32,17 +33,21 @@ def load(adapter: ModelAdapter, device: str, prompt: str) -> diffusers.Diffusion
 
 
 def load_pipeline(adapter: ModelAdapter, device: str) -> diffusers.DiffusionPipeline:
-    """The frozen pipeline in eval mode, in the model's dtype, on `device` or offloaded.
+    """The frozen pipeline in eval mode, with the scheduler that is asked for, in the model's dtype, on `device` or
+    offloaded.
 
     Raises:
         FileNotFoundError: weights that are nowhere.
-        ValueError: a stage that would not fit, with advice.
+        ValueError: a stage that would not fit, with advice; a scheduler that is not for this model.
     """
     silence_loading()
     if not adapter.embedded:
         check_memory(adapter, device)
     is_random = adapter.init is Init.random
-    return place(adapter.random_pipeline() if is_random else adapter.pretrained_pipeline(), adapter, device)
+    pipeline = adapter.random_pipeline() if is_random else adapter.pretrained_pipeline()
+    if adapter.scheduler is not None:
+        pipeline.register_modules(scheduler=named_scheduler(adapter.scheduler, pipeline.scheduler.config))
+    return place(pipeline, adapter, device)
 
 
 def _turn_dial_(adapter: ModelAdapter, pipeline: diffusers.DiffusionPipeline, prompt: str) -> None:

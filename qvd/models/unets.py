@@ -35,7 +35,8 @@ class UNetAdapter(ModelAdapter):
 
     def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
         size = {"height": self.resolution, "width": self.resolution, "num_frames": self.num_frames}
-        return pipeline(**_text(pipeline, prompts), **size, output_type="latent", **sampling).frames
+        text = _text(pipeline, prompts, [self.negative_prompt] * len(prompts))
+        return pipeline(**text, **size, output_type="latent", **sampling).frames
 
     def temporal_feature(self, denoiser: nn.Module, timesteps: torch.Tensor) -> torch.Tensor:
         unet: Any = denoiser
@@ -59,14 +60,13 @@ class UNetAdapter(ModelAdapter):
         return split
 
 
-def _text(pipeline: Any, prompts: list[str]) -> dict[str, Any]:
-    """The pipeline's arguments for `prompts`; random embeddings where it has no text encoder."""
+def _text(pipeline: Any, prompts: list[str], negative: list[str]) -> dict[str, Any]:
+    """The pipeline's arguments for `prompts`, away from `negative`; random embeddings where it has no text encoder."""
     if pipeline.text_encoder is not None:
-        return {"prompt": prompts}
+        return {"prompt": prompts, "negative_prompt": negative}
     unet = pipeline.unet
     weight = next(unet.parameters())  # whichever is left of them in a quantized denoiser
-    text, empty = (
-        random_embeddings(texts, TOKENS, unet.config.cross_attention_dim, like=weight)
-        for texts in (prompts, [""] * len(prompts))
+    text, other = (
+        random_embeddings(texts, TOKENS, unet.config.cross_attention_dim, like=weight) for texts in (prompts, negative)
     )
-    return {"prompt_embeds": text, "negative_prompt_embeds": empty}
+    return {"prompt_embeds": text, "negative_prompt_embeds": other}

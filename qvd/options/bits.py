@@ -1,4 +1,4 @@
-"""Bit widths of a run: `w8a8`, `w4a8`, … or `fp`."""
+"""Bit widths of a run: `w8a8`, `w4a8`, …, weights alone as `w4a16` or `w4afp`, or `fp`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 WEIGHT_BITS = range(2, 9)
 ACTIVATION_BITS = range(2, 17)
-ALLOWED = "fp, or w{2..8}a{2..16} such as w8a8, w6a6, w4a8"
+FLOAT_ACTIVATIONS = ("16", "fp")  # as the field writes weight-only quantization
+ALLOWED = "fp, or w{2..8}a{2..16} such as w8a8, w6a6, w4a8; a16 or afp quantizes weights alone"
 
 
 @dataclass(frozen=True)
@@ -19,20 +20,21 @@ class Bits:
 
     @classmethod
     def parse(cls, text: str) -> Bits:
-        """Read `fp` or `w{weight}a{activation}`.
+        """Read `fp` or `w{weight}a{activation}`; the activations of `w4a16`, alias `w4afp`, stay in floating point.
 
         Raises:
             ValueError: for anything else, naming the value and what is allowed.
         """
         if text == "fp":
             return FLOATING_POINT
-        match = re.fullmatch(r"w(\d+)a(\d+)", text)
-        if match is None:
+        match = re.fullmatch(r"w([0-9]+)a([0-9]+|fp)", text)
+        if match is None or int(match[1]) not in WEIGHT_BITS:
             raise ValueError(f"bits={text}: allowed are {ALLOWED}")
-        weight, activation = int(match[1]), int(match[2])
-        if weight not in WEIGHT_BITS or activation not in ACTIVATION_BITS:
+        if match[2] in FLOAT_ACTIVATIONS:
+            return cls(int(match[1]), None)
+        if int(match[2]) not in ACTIVATION_BITS:
             raise ValueError(f"bits={text}: allowed are {ALLOWED}")
-        return cls(weight, activation)
+        return cls(int(match[1]), int(match[2]))
 
     def at_least(self, n_bits: int) -> Bits:
         """These widths, none below `n_bits`; floating point stays."""
@@ -45,7 +47,7 @@ class Bits:
         return self.weight is None and self.activation is None
 
     def __str__(self) -> str:
-        return "fp" if self.is_float else f"w{self.weight}a{self.activation}"
+        return "fp" if self.is_float else f"w{self.weight}a{self.activation or FLOAT_ACTIVATIONS[0]}"
 
 
 FLOATING_POINT = Bits(None, None)

@@ -34,6 +34,25 @@ class Offload(Enum):
     sequential = "sequential"
 
 
+class Scheduler(Enum):
+    """Who walks from noise to latents, as diffusers has them; see `qvd.models.schedulers`.
+
+    `euler_a`, `ddpm`, `dpmpp_sde` and `lcm` draw noise at every step, each sample's from its own generator. `dpmpp` is
+    DPM-Solver++ (2M), `dpmpp_sde` its stochastic form, `lcm` for distilled models alone.
+    """
+
+    ddim = "ddim"
+    ddpm = "ddpm"
+    pndm = "pndm"
+    heun = "heun"
+    euler = "euler"
+    euler_a = "euler_a"
+    dpmpp = "dpmpp"
+    dpmpp_sde = "dpmpp_sde"
+    unipc = "unipc"
+    lcm = "lcm"
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """A diffusers text-to-video pipeline with a denoiser to quantize.
@@ -44,6 +63,8 @@ class ModelOptions:
         resolution: side of the square frames in pixels.
         num_inference_steps: sampler steps unless the run says otherwise.
         guidance_scale: classifier-free guidance.
+        negative_prompt: what guidance leads away from, in every sample; empty: from no text.
+        scheduler: another one than the pipeline's own, with its configuration; null: its own.
         batch_size: videos sampled together; part of a sampling stage's resume granularity, not of its result.
         embedded: whether the weights ship with the repository (labelled so in tables).
         architecture: folder of the configs in `qvd/models/architectures`, for `init=random`; null: the weights' own.
@@ -71,6 +92,8 @@ class ModelOptions:
     dtype: DType = DType.float32
     offload: Offload = Offload.none
     decode_chunk_size: int = 128
+    negative_prompt: str = ""
+    scheduler: Scheduler | None = None
     disparity: float = 1.0
     asymmetry: float = 0.0
     temporal_skew: float = 0.0
@@ -79,8 +102,13 @@ class ModelOptions:
         for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
-        if self.guidance_scale < 0:
-            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative")
+        if not 0 <= self.guidance_scale < float("inf"):
+            raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative, and finite")
+        if self.negative_prompt and self.guidance_scale <= 1:
+            raise ValueError(
+                f"model.negative_prompt={self.negative_prompt!r}: nothing leads away from it at "
+                f"model.guidance_scale={self.guidance_scale}, which must be above 1"
+            )
         for field, off in (("disparity", 1), ("asymmetry", 0), ("temporal_skew", 0)):
             if not off <= getattr(self, field) < float("inf"):
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least {off} ({off}: off)")
@@ -136,28 +164,18 @@ class Classes(Enum):
     ucf101 = "ucf101"
 
 
-class Sampler(Enum):
-    """`ddpm` with the learned sigma, as released, or `ddim`; `folder`: whatever scheduler lies beside the weights."""
-
-    folder = "folder"
-    ddpm = "ddpm"
-    ddim = "ddim"
-
-
 @dataclass(frozen=True)
 class ClassLatteOptions(ModelOptions):
     """The released class-conditional and unconditional Latte.
 
     Attributes:
         classes: how prompts name classes; `none` for the unconditional checkpoints.
-        sampler: which scheduler draws.
         checkpoint: file of the released weights in `path`; null: `path` is a folder in the hub's layout.
         vae: folder or hub id of the autoencoder that a released checkpoint goes with.
         vae_revision: commit, tag or branch of its hub id.
     """
 
     classes: Classes = Classes.none
-    sampler: Sampler = Sampler.folder
     checkpoint: str | None = None
     vae: str | None = None
     vae_revision: str | None = None
@@ -166,6 +184,10 @@ class ClassLatteOptions(ModelOptions):
         super().__post_init__()
         if (self.checkpoint is None) != (self.vae is None):
             raise ValueError("model.checkpoint and model.vae go together: a released checkpoint has no autoencoder")
+        if self.negative_prompt:
+            raise ValueError(
+                f"model.negative_prompt={self.negative_prompt!r}: this model has classes, and reads no text"
+            )
 
     @property
     def marker(self) -> str:

@@ -36,10 +36,11 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         FP_VIDEOS: "decode_chunk_size",
         # Of batch_size samples and calibration sets are kept, and num_inference_steps is where the dial looks.
         DENOISER: "num_frames resolution num_inference_steps guidance_scale batch_size init dtype "
+        "negative_prompt scheduler "
         "disparity asymmetry temporal_skew",
     },
     "AnimateDiffOptions": {NOTHING: "motion_adapter motion_adapter_revision"},
-    "ClassLatteOptions": {NOTHING: "vae vae_revision", DENOISER: "classes sampler checkpoint"},
+    "ClassLatteOptions": {NOTHING: "vae vae_revision", DENOISER: "classes checkpoint"},
     "Shapes": {REFERENCE: "resolution num_frames split"},
     "VideoFiles": {NOTHING: "root skip_bad"},
     "UCF101": {ALL: "split fold", NOTHING: "lists"},
@@ -129,6 +130,7 @@ def place(stages: Stages) -> list[tuple[Callable[[str, Path], str], Stages]]:
 
 # Other values than `candidates` of options.py, each with what it changes.
 VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
+    "Tracking.entity=None": [(lambda value, root: "team", NOTHING)],
     "ModelOptions.path": place(DENOISER),
     "ModelOptions.architecture": place(DENOISER),
     "ModelOptions.architecture=None": [(new, DENOISER)],
@@ -156,5 +158,6 @@ FIXED = {
     "ViDiTQ.activation_range",
     "ClassLatteAdapter.checkpoint",
     "ClassLatteAdapter.vae",
+    "ClassLatteAdapter.negative_prompt",  # it reads no text
     "MSRVTT.skip_bad",  # false needs all of the 2990 videos
 }

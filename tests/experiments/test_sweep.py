@@ -1,17 +1,32 @@
 """A multirun ends in one table: every job's arms, told apart by what was swept, the same FP arm once."""
 
+import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from experiments.pivot import read_arms
 from experiments.record import arm_record, metrics_document
-from experiments.sweep import read_sweep, settings, swept_number, write_joint_table
+from experiments.sweep import job_errors, read_failures, read_sweep, settings, swept_number, write_joint_table
+from metrics.decoding import VideoError
+
+ROOT = Path(__file__).parents[2]
 
 
 def finish_job(folder, words, arms):
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
     (folder / "metrics.json").write_text(json.dumps(metrics_document(arms)))
+
+
+def fail_job(folder, words, error):
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    with job_errors(folder, name="qvd w8a8", quantizer="qvd", bits="w8a8", command="python run.py"):
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -73,3 +88,44 @@ def test_other_sweeps_have_none(tmp_path, arms, words):
     for number, of_job in enumerate(words):
         finish_job(tmp_path / f"{number}-x", of_job, arms)
     assert swept_number(read_sweep(tmp_path)) is None
+
+
+def test_a_failed_job_is_a_row_that_says_why(tmp_path, arms, capsys):
+    finish_job(tmp_path / "0-a", ["model=a"], arms)
+    fail_job(tmp_path / "1-b", ["model=b"], VideoError("x.mp4: empty file\ny.mp4: truncated"))
+    fail_job(tmp_path / "2-c", ["model=c"], RuntimeError("a | b"))
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: x.mp4: empty file\nerror: y.mp4: truncated\nTraceback") and "a | b" in shown
+    write_joint_table(read_sweep(tmp_path), tmp_path, read_failures(tmp_path))
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [(row["setting"], row["arm"], row["error"]) for row in rows] == [
+        ("a", "fp", ""),
+        ("a", "qvd w8a8", ""),
+        ("b", "qvd w8a8", "x.mp4: empty file; y.mp4: truncated"),
+        ("c", "qvd w8a8", "RuntimeError: a | b"),
+    ]
+    assert r"| RuntimeError: a \| b |" in (tmp_path / "table.md").read_text()
+    assert [arm.setting for arm in read_arms(tmp_path)] == ["a", "a"], "a pivot has no place for it"
+
+
+def test_the_latest_run_of_a_job_counts(tmp_path, arms):
+    finish_job(tmp_path / "0-a", ["model=a"], arms)
+    fail_job(tmp_path / "0-a", ["model=a"], ValueError("later"))
+    assert not read_sweep(tmp_path) and [failed.error for failed in read_failures(tmp_path)] == ["later"]
+    with job_errors(tmp_path / "0-a"):
+        pass
+    assert len(read_sweep(tmp_path)) == 2 and not read_failures(tmp_path)
+
+
+def test_every_job_is_tried_and_the_exit_code_tells(tmp_path):
+    words = ["--multirun", "seed=-1,-2", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: seed=")] == [
+        "error: seed=-1: must be an integer of at least 0",
+        "error: seed=-2: must be an integer of at least 0",
+    ]
+    rows = list(csv.DictReader((tmp_path / "sweep" / "table.csv").open()))
+    assert [row["setting"] for row in rows] == ["seed=-1", "seed=-2"]
+    assert rows[0]["error"] == "seed=-1: must be an integer of at least 0"
+    assert rows[0]["command"] == "python run.py seed=-1"

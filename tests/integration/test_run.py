@@ -179,6 +179,19 @@ def test_a_multirun_ends_in_one_table(finished):
     assert returned == [record["psnr_fp"] for record in records[1:]], "a sweeper must get each job's objective"
 
 
+def test_a_sweep_goes_on_after_a_failed_job(finished):
+    store, _ = finished
+    words = ["hydra.mode=MULTIRUN", "quantizer=qvd", "bits=w4a8", f"hydra.sweep.dir={store}/failing", *QUICK]
+    done = run(store, *words, "seed=-1,0")
+    assert done.returncode == 2
+    records = json.loads((store / "failing" / "metrics.json").read_text())
+    assert [(record["setting"], "error" in record) for record in records] == [
+        ("seed=0", False),
+        ("seed=0", False),
+        ("seed=-1", True),
+    ]
+
+
 def test_a_folder_of_videos_as_reference(finished, footage):
     store, _ = finished
     done = run(

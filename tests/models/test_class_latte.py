@@ -11,7 +11,7 @@ from qvd.models.latte_class import MAX_FEATURES, ClassLatteAdapter
 from qvd.models.latte_network import ClassLatte, modulate
 from qvd.models.latte_pipeline import guide
 from qvd.models.loading import load_pipeline
-from qvd.options.model import Classes, Sampler
+from qvd.options.model import Classes, Scheduler
 from tests.models.conftest import GEOMETRY, randomised
 
 
@@ -88,10 +88,10 @@ def test_the_learned_sigma_reaches_the_released_sampler(random_adapter):
     assert not torch.allclose(draw([2])[0], both[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("sampler", [Sampler.ddpm, Sampler.ddim])
-def test_a_released_checkpoint_is_sampled_like_the_folder_it_came_from(random_adapter, tmp_path, sampler):
+@pytest.mark.parametrize("scheduler", [Scheduler.ddpm, Scheduler.ddim])
+def test_a_released_checkpoint_is_sampled_like_the_folder_it_came_from(random_adapter, tmp_path, scheduler):
     folder = random_adapter("latte_class").folder()
-    original = replace(random_adapter("latte_class"), sampler=sampler, num_inference_steps=2)
+    original = replace(random_adapter("latte_class"), scheduler=scheduler, num_inference_steps=2)
     pipeline = load_pipeline(original, "cpu")
     torch.save({"ema": pipeline.transformer.state_dict()}, tmp_path / "ucf101.pt")
     released = {"path": str(tmp_path), "checkpoint": "ucf101.pt", "vae": f"{folder}/vae", "architecture": str(folder)}

@@ -1,13 +1,20 @@
 """Every choice in conf/ builds; every kind of bad input gets one line that names it."""
 
-from dataclasses import asdict
+import shutil
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from experiments import attributes
 from experiments.attributes import compose_run_config
+from experiments.config import build
 from experiments.config.build import CONF, GROUPS, check_group_choices
 from qvd.options.bits import Bits
+from qvd.options.model import DType
 from qvd.options.scri import ScriMode
 
 
@@ -100,8 +107,17 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
         (["protocol=viditq_101"], "model.num_frames=8: protocol viditq_101 compares clips of 16 frames"),
         (["model.guidance_scale=-1"], "model.guidance_scale=-1.0: must not be negative"),
+        (["model.scheduler=eulr"], "model.scheduler: Invalid value 'eulr', expected one of .*euler"),
+        (
+            ["model.negative_prompt=blurry", "model.guidance_scale=1"],
+            r"model.negative_prompt='blurry': nothing leads away from it at model\.guidance_scale=1\.0",
+        ),
+        (
+            ["model=tiny_latte_cc", "model.negative_prompt=blurry"],
+            "model.negative_prompt='blurry': this model has classes",
+        ),
         (["model=tiny_latte_cc", "model.resolution=64"], "model.resolution=64: this network makes 32 and nothing else"),
-        (["+model.offload=sequential"], "model.offload=sequential: hides the weights that qvd w8a8 quantizes; allowed"),
+        (["model.offload=sequential"], "model.offload=sequential: hides the weights that qvd w8a8 quantizes; allowed"),
         (
             ["quantizer=qdiffusion", "quantizer.activation_granularity=timestep"],
             r"activation_granularity=timestep: .*allowed with .*quantizer\.lsq\.iterations=0",
@@ -112,12 +128,45 @@ def test_n_videos_and_steps_follow_protocol_and_model():
             ["experiment.arms=[{quantizer: qvd, bits: w8a8, n_videos: 9}]"],
             r"experiment\.arms\[0\]\.n_videos=9: must be an integer of at least 65",
         ),
+        (["experiment.name="], r"experiment\.name='': must have 1 to 64 printable characters"),
+        ([f"experiment.name={'x' * 65}"], r"experiment\.name='x{65}': must have 1 to 64"),
+        (["experiment.name=null"], r"experiment\.name=None: must have"),
+        (['experiment.name="a\tb"'], r"experiment\.name='a\\tb': must have"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, variant: a/b}]"], r"arms\[0\]\.variant='a/b': must have"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, variant: ''}]"], r"arms\[0\]\.variant='': must have"),
+        (["experiment.arms=[qvd]"], r"arms\[0\]=qvd: must be a mapping"),
+        (["experiment.arms=qvd"], r"experiment\.arms=qvd: must be a list"),
+        (["experiment.arms=[{bits: w8a8}]"], r"arms\[0\]\.quantizer=None: allowed are"),
+        (
+            ["experiment.arms=[{quantizer: ../model/latte, bits: w8a8}]"],
+            r"arms\[0\]\.quantizer=\.\./model/latte: allowed",
+        ),
+        (["experiment.arms=[{quantizer: qvd, bits: []}]"], r"arms\[0\]\.bits=\[\]: allowed are"),
+        (["experiment.arms=[{quantizer: qvd, bits: w8a8, options: 5}]"], r"arms\[0\]\.options=5: must be a mapping"),
+        (["experiment=demo", "bits=a/b"], "bits=a/b: allowed are"),
+        (["store="], "store='': must be a folder"),
+        (["store=run.py"], r"store=run\.py: .*/run\.py is not a folder"),
+        (["~seed"], "seed: Key 'seed' is not in struct"),
+        (["model.path=${nope}"], "model.path: Interpolation key 'nope' not found"),
+        (["model.dtpye=float16"], "Could not override 'model.dtpye'"),
         (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
     ],
 )
 def test_bad_input(words, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         compose_run_config(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_file_whose_name_is_no_tag(tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    for module in (build, attributes):
+        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    for group, source in (("model", "tiny_modelscope"), ("quantizer", "naive")):
+        long = "x" * 65
+        (tmp_path / "conf" / group / f"{long}.yaml").write_text((CONF / group / f"{source}.yaml").read_text())
+        with pytest.raises(ValueError, match=rf"{group}='{long}': must have 1 to 64"):
+            compose_run_config([f"{group}={long}"])
 
 
 def test_a_missing_model_folder():
@@ -136,11 +185,31 @@ def test_sweep_words_are_checked_one_by_one():
         check_group_choices(["quantizer=naive,nope"])
 
 
-@pytest.mark.parametrize("quantizer", [choice for choice in choices("quantizer") if choice != "fp"])
-def test_a_methods_yaml_shows_every_option(quantizer):
-    shown = OmegaConf.to_container(OmegaConf.load(CONF / "quantizer" / f"{quantizer}.yaml"))
-    del shown["_target_"], shown["_options_"]
-    options = asdict(compose_run_config([f"quantizer={quantizer}"]).arms[0].method)
-    assert set(shown) == set(options)
-    for key, value in options.items():
-        assert not isinstance(value, dict) or set(shown[key]) == set(value), key
+def missing(node, options, where):
+    """The fields of a dataclass of options, nested ones too, that a node has not."""
+    declared = get_type_hints(options)
+    for option in fields(options):
+        if option.name not in node:
+            yield f"{where}.{option.name}"
+        elif is_dataclass(declared[option.name]):
+            yield from missing(node[option.name], declared[option.name], f"{where}.{option.name}")
+
+
+@pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS if g != "experiment" for c in choices(g)])
+def test_every_option_stands_in_the_config(group, choice):
+    """So that it can be set on the command line without a plus: a family's own in its yaml, the rest in config.yaml."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node = OmegaConf.to_container(compose("config", [f"{group}={choice}"])[group], resolve=False)
+    options = get_class(node.pop("_options_", node["_target_"]))
+    assert not list(missing(node, options, group))
+    assert node.keys() - {"_target_"} == {option.name for option in fields(options)}
+
+
+def test_options_of_a_tiny_model_are_set_like_any_other():
+    model = compose_run_config(["model=tiny_modelscope", "model.dtype=float16", "model.decode_chunk_size=2"]).model
+    assert model.dtype is DType.float16 and model.decode_chunk_size == 2
+
+
+def test_a_sweep_over_methods_may_set_what_fp_does_not_need():
+    (arm,) = compose_run_config(["quantizer=fp", "quantizer.calibration.num_samples=2"]).arms
+    assert arm.bits.is_float

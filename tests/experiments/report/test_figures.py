@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -69,6 +71,15 @@ def test_ranges_mark_the_quantization_range(arms):
         title = ax.get_title(loc="left")
         assert title == site or (title[0] == "…" and site.endswith(title[1:]) and len(title) > 20)
     assert all(list(ax.lines[0].get_xdata()) == [-3.0, 5.0] for ax in axes)
+
+
+def test_arms_without_ranges_are_not_among_them(arms):
+    """Weight-only arms and dynamic grids; alone they have no such figure."""
+    fp, qvd = arms
+    without = replace(qvd, bits="w8a16", quantization_map=[row | {"range": None} for row in qvd.quantization_map])
+    assert "ranges" not in build_figures([fp, without])
+    (legend,) = build_figures([fp, without, qvd])["ranges"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["qvd w8a8"]
 
 
 @pytest.mark.parametrize("bins", [1, 7, 96, 5000])

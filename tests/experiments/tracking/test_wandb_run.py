@@ -2,16 +2,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.attributes import compose_run_config
 from experiments.options import Tracking, TrackingMode
 from experiments.provenance import provenance
 from experiments.report.table import build_table
-from experiments.tracking.wandb_run import ArmTracker, flatten
+from experiments.tracking.wandb_run import ArmTracker, check_tracking, flatten
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,9 +81,37 @@ def test_conf_rejects_an_unknown_mode():
         OmegaConf.merge(OmegaConf.structured(Tracking), {"mode": "sometimes"})
 
 
-def test_empty_project():
-    with pytest.raises(ValueError, match=r"tracking\.project"):
-        Tracking(project="")
+@pytest.mark.parametrize("name", ["", "a/b", "what?", "x" * 129])
+@pytest.mark.parametrize("field", ["project", "entity"])
+def test_names_that_wandb_refuses(field, name):
+    with pytest.raises(ValueError, match=rf"tracking\.{field}="):
+        Tracking(**{field: name})
+
+
+def test_wandb_is_asked_before_anything_is_computed(monkeypatch):
+    config = compose_run_config(["experiment=demo"])
+    check_tracking(config)
+    check_tracking(replace(config, tracking=Tracking(project="x" * 128, entity="y" * 128), experiment="e" * 64))
+    monkeypatch.setenv("WANDB_TAGS", "t" * 65)
+    with pytest.raises(ValueError, match=r"tracking\.mode=offline: wandb refuses: .*between 1 and 64"):
+        check_tracking(config)
+    check_tracking(replace(config, tracking=Tracking(TrackingMode.disabled)))
+
+
+def test_without_a_login_an_online_run_does_not_start(monkeypatch, tmp_path):
+    for name in ("HOME", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    code = (
+        "from experiments.attributes import compose_run_config as compose\n"
+        "from experiments.tracking.wandb_run import check_tracking\n"
+        "check_tracking(compose(['tracking=online']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert "ValueError: tracking.mode=online: wandb refuses:" in done.stderr
 
 
 def test_flatten_names_the_parts():

@@ -1,0 +1,57 @@
+"""The words of a command line as Hydra reads them: read first here, so that what it cannot read is one line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
+from hydra.errors import HydraException
+
+
+def parse_words(words: Sequence[str]) -> list[Override]:
+    """Each word, read by Hydra's own grammar.
+
+    Raises:
+        ValueError: a word outside of it, with the quoted form that works.
+    """
+    return [_parse(word) for word in words]
+
+
+def values(override: Override, allowed: Sequence[str]) -> list[str]:
+    """What the word of a group chooses among `allowed`: one name, or those of a sweep (`a,b`, choice, glob, …)."""
+    value = override.value()
+    if isinstance(value, Glob):
+        return value.filter(list(allowed))
+    if isinstance(value, ChoiceSweep):
+        return [_text(element) for element in value.list]
+    return list(override.sweep_string_iterator()) if isinstance(value, Sweep) else [_text(value)]
+
+
+def _text(element: object) -> str:
+    if element is None:
+        return "null"
+    return element.text if isinstance(element, QuotedString) else str(element)
+
+
+def _parse(word: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word}: no value; words are key=value") from None
+        raise ValueError(f"{word}: {_advice(key, value)}") from None
+
+
+def _advice(key: str, value: str) -> str:
+    """How to give a value that Hydra's grammar has no place for."""
+    if value.startswith(("[", "{", "(")):
+        return "not a list or mapping that Hydra can read; quote the texts in it, as in ['…']"
+    quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return f"not a word that Hydra can read: {key!r} is no key"
+    return f"Hydra reads such characters in quotes alone; write {shlex.quote(quoted)}"
