@@ -36,12 +36,15 @@ def load_pipeline(adapter: ModelAdapter, device: str) -> DiffusionPipeline:
 
     Raises:
         FileNotFoundError: weights that are nowhere.
-        ValueError: a stage that would not fit, with advice.
+        ValueError: a folder that is damaged or another family's, before its weights are read; weights that do not fit
+            their network; a stage that would not fit in memory, with advice.
     """
     silence_loading()
+    is_random = adapter.init is Init.random
+    if not is_random:
+        adapter.parts()
     if not adapter.embedded:
         check_memory(adapter, device)
-    is_random = adapter.init is Init.random
     return place(adapter.random_pipeline() if is_random else adapter.pretrained_pipeline(), adapter, device)
 
 
