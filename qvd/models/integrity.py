@@ -197,8 +197,8 @@ def _counted(what: str, names: Iterable[str]) -> list[str]:
 
 
 def _mismatch(key: str, found: Iterable[int], expected: Iterable[int]) -> str:
-    found, expected = ("×".join(map(str, shape)) or "a scalar" for shape in (found, expected))
-    return f"{key} {found} instead of {expected}"
+    shapes = ["×".join(map(str, shape)) or "a scalar" for shape in (found, expected)]
+    return f"{key} {shapes[0]} instead of {shapes[1]}"
 
 
 @contextmanager

@@ -40,12 +40,22 @@ def load_pipeline(adapter: ModelAdapter, device: str) -> DiffusionPipeline:
             their network; a stage that would not fit in memory, with advice.
     """
     silence_loading()
-    is_random = adapter.init is Init.random
-    if not is_random:
-        adapter.parts()
+    check_folders(adapter)
     if not adapter.embedded:
         check_memory(adapter, device)
+    is_random = adapter.init is Init.random
     return place(adapter.random_pipeline() if is_random else adapter.pretrained_pipeline(), adapter, device)
+
+
+def check_folders(adapter: ModelAdapter) -> None:
+    """Refuse what the weights' folders show before anything is read or computed.
+
+    Raises:
+        FileNotFoundError: weights that are nowhere.
+        ValueError: a folder that is damaged, lacks a part, or is another family's.
+    """
+    if adapter.init is Init.pretrained:
+        adapter.parts()
 
 
 def _turn_dial_(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> None:

@@ -10,6 +10,9 @@ import pytest
 import torch
 from diffusers import MotionAdapter
 
+from experiments.attributes import compose_run_config
+from experiments.experiment import run_experiment
+from experiments.stages.evaluation import Evaluator
 from qvd.models.loading import load_pipeline
 from tests.hub_folders import save_animatediff, saved
 from tests.models.damaged import (
@@ -141,6 +144,15 @@ def test_a_missing_folder_is_named(part, tmp_path):
     adapter = copied("tiny_modelscope", tmp_path)
     shutil.rmtree(tmp_path / part)
     assert refusal(adapter) == f"model.path={tmp_path}: {part}: the folder {tmp_path / part} is missing"
+
+
+def test_a_run_refuses_a_folder_before_it_computes_anything(tmp_path, monkeypatch):
+    copied("tiny_modelscope", tmp_path / "model")
+    edit_json(tmp_path / "model" / "model_index.json", tokenizer=None)
+    monkeypatch.setattr(Evaluator, "reference_features", lambda _: pytest.fail("clips were read"))
+    words = [f"model.path={tmp_path}/model", "model.embedded=false", f"store={tmp_path}/store", "tracking=disabled"]
+    with pytest.raises(ValueError, match=r"tokenizer is null in model_index.json; this family needs CLIPTokenizer"):
+        run_experiment(compose_run_config(words), tmp_path / "run", "", words)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"_class_name": "TextToVideoSDPipeline"}', "\xff"])
