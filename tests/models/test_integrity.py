@@ -322,3 +322,32 @@ def test_weights_that_are_quantized_already_are_refused(tmp_path):
     adapter = copied("tiny_modelscope", tmp_path)
     edit_json(tmp_path / "unet" / "config.json", quantization_config={"load_in_4bit": True})
     assert "unet: its weights are quantized already" in refusal(adapter)
+
+
+OLD_NAMES = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
+
+
+def with_old_names(state):
+    def old(name):
+        for new, before in OLD_NAMES.items():
+            name = name.replace(new, before)
+        return name
+
+    return {old(name): tensor for name, tensor in state.items()}
+
+
+def as_clip_was_saved(state):
+    positions = torch.arange(16)[None]
+    return {f"text_model.{name}": t for name, t in state.items()} | {"text_model.embeddings.position_ids": positions}
+
+
+@pytest.mark.parametrize(("part", "change"), [("vae", with_old_names), ("text_encoder", as_clip_was_saved)])
+def test_names_of_older_libraries_are_no_mismatch(part, change, tmp_path):
+    adapter = copied("tiny_modelscope", tmp_path)
+    expected = getattr(load_pipeline(adapter, "cpu"), part).state_dict()
+    edit_weights(tmp_path / part, change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = getattr(load_pipeline(adapter, "cpu"), part).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
