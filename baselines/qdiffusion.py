@@ -22,28 +22,26 @@ all timesteps, and running ranges see them in random order.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from baselines.options import QDiffusionOptions
 from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding, reconstruct_steps
+from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
 from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
-from qvd.graph.sites import Weighted, channel_dim, weighted_layers
+from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.methods.base import PTQMethod, QuantizationContext
 from qvd.numerics.affine import affine_parameters
 from qvd.numerics.grids import AffineGrid, SplitGrid
-from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
+from qvd.spec.quantization import OperandQuantization, Quantization
 from qvd.spec.rules import SiteBits
 
 
@@ -113,8 +111,7 @@ class QDiffusion(QDiffusionOptions, PTQMethod):
 
     def _observe(self, task: Task, weights: Quantization, watches: Mapping[str, PartWatch | SplitWatch]) -> None:
         """Show every watch its site's activations in the weight-quantized model, entries in random order."""
-        model = rounded_model(task.denoiser, weights)
-        layers = weighted_layers(model)
+        model, layers = rounded_model(task.denoiser, weights), weighted_layers(task.denoiser)
         layer_sinks = {site: watch.update for site, watch in watches.items() if site in layers}
         operand_sinks = {site: watch.update for site, watch in watches.items() if site not in layers}
         generator = torch.Generator().manual_seed(self.seed)
@@ -208,27 +205,6 @@ class RunningExtremes:
 
 
 def rounded_model(denoiser: nn.Module, weights: Quantization) -> nn.Module:
-    """A copy of the denoiser with the quantized weights' values in its own layers, so that they can be watched."""
-    model = copy.deepcopy(denoiser)
-    modules = weighted_layers(model)
-    for name, layer in weights.layers.items():
-        set_rounded_(modules[name], layer)
-    return model
-
-
-def set_rounded_(module: Weighted, layer: LayerQuantization) -> None:
-    """Give a layer the values of its quantized weight, and its corrected bias and border."""
-    with torch.no_grad():
-        if layer.weight is not None:
-            module.weight.copy_(layer.weight.dequantize())
-        if layer.bias is not None:
-            module.bias = torch.nn.Parameter(layer.bias.to(module.weight), requires_grad=False)
-        if layer.border is not None:
-            module.register_forward_hook(partial(_with_border, layer.border.to(module.weight)))
-
-
-def _with_border(border: Tensor, module: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
-    """A convolution's output plus what its correction is where taps fall on the padding; a forward hook."""
-    convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[border.dim() - 3]
-    ones = output.new_ones(1, 1, *args[0].shape[2:])
-    return output + convolve(ones, border, None, module.stride, module.padding, module.dilation)
+    """The denoiser with its weights quantized and its activations in floating point, so that they can be watched."""
+    layers = {name: replace(layer, grid=None) for name, layer in weights.layers.items()}
+    return convert(denoiser, Quantization(layers, {}))

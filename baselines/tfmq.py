@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from baselines.options import TFMQOptions
-from baselines.qdiffusion import QDiffusion, rounded_model, set_rounded_
+from baselines.qdiffusion import QDiffusion, rounded_model
 from qvd.algorithms.reconstruction.engine import Task, bias_corrections
 from qvd.algorithms.reconstruction.gram import adaround_layer
+from qvd.backends.convert import replace_modules_
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
 from qvd.graph.anatomy import Anatomy
@@ -68,7 +70,6 @@ class TFMQ(TFMQOptions, QDiffusion):
         originals, layers = weighted_layers(denoiser), dict(quantization.layers)
         exact = block_inputs(denoiser, block, context)
         rounded = rounded_model(denoiser, replace(quantization, layers={name: layers[name] for name in block}))
-        modules = weighted_layers(rounded)
         for name in context.progress([n for n in block if layers[n].weight is not None], "temporal information block"):
             inputs = block_inputs(rounded, [name], context)[name]
             original = copy.deepcopy(originals[name]).float()
@@ -76,7 +77,7 @@ class TFMQ(TFMQOptions, QDiffusion):
             learned, errors = adaround_layer(
                 original, layers[name], inputs, self.adaround, target, corrections.get(name)
             )
-            set_rounded_(modules[name], learned)
+            replace_modules_(rounded, {name: SIMULATION.layer(originals[name], learned)})
             notes: Notes = {"temporal_error_before": errors.before, "temporal_error_after": errors.after}
             layers[name] = replace(learned, notes=learned.notes | notes)
         return replace(quantization, layers=layers)

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
-from transformers.image_processing_utils import ImageProcessingMixin
 
 from metrics.extractors.base import state_dict_sha256
 
@@ -39,8 +38,8 @@ class ClipScorer(nn.Module):
 
     def __init__(
         self,
-        model: CLIPModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: transformers.CLIPModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         mean: Sequence[float] = OPENAI_MEAN,
         std: Sequence[float] = OPENAI_STD,
         name: str = "clip",
@@ -66,7 +65,7 @@ class ClipScorer(nn.Module):
         """
         name, path = str(path), clip_folder(path)
         try:
-            config, _ = ImageProcessingMixin.get_image_processor_dict(path)
+            config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(path)
         except OSError:
             config = {}
         normalisation = {
@@ -74,8 +73,8 @@ class ClipScorer(nn.Module):
             "std": config.get("image_std", OPENAI_STD),
         }
         # transformers would keep a checkpoint's fp16, which is slow and coarse on a CPU.
-        model = CLIPModel.from_pretrained(path, dtype=torch.float32)
-        return cls(model, AutoTokenizer.from_pretrained(path), **{"name": name, **normalisation, **kwargs})
+        model = transformers.CLIPModel.from_pretrained(path, dtype=torch.float32)
+        return cls(model, transformers.AutoTokenizer.from_pretrained(path), **{"name": name, **normalisation, **kwargs})
 
     @property
     def sha256(self) -> str:

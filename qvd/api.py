@@ -12,8 +12,8 @@ from enum import EnumMeta
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from qvd.backends.convert import convert as convert_denoiser
@@ -46,7 +46,7 @@ class Model:
     """A pipeline to sample with, and the adapter that knows its family."""
 
     adapter: ModelAdapter
-    pipeline: DiffusionPipeline
+    pipeline: diffusers.DiffusionPipeline
 
     @property
     def denoiser(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A method with a grid of its own, a model family, a dataset and an engine: each one class and one yaml, no list.
+"""A method with a grid of its own, a model family, a dataset, a backend and an engine: each one class and one yaml.
 
 (A metric is one declaration: tests/experiments/test_new_metric.py.)
 """
@@ -12,6 +12,7 @@ import pytest
 from experiments import attributes
 from experiments.config import build
 from experiments.experiment import run_experiment
+from experiments.stages.execution import FallbackWarning
 
 MODULE = """
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from torch.nn import functional as F
+
 from experiments.engines.base import Engine
 
+from qvd.backends.base import Backend, ExecutedLayer, effective_weight
 from qvd.data.base import DrawnClips
 from qvd.methods.base import PTQMethod
 from qvd.models.modelscope import ModelScope
@@ -89,6 +93,35 @@ class MyClips(DrawnClips):
         return np.random.default_rng(index).integers(0, self.grey, (8, 3, 32, 32), np.uint8)
 
 
+EXECUTED = []
+
+
+class MyLinear(ExecutedLayer):
+    def __init__(self, layer, spec):
+        super().__init__(layer, spec)
+        EXECUTED.append(spec.name)
+        self.grid = spec.grid
+        self.register_buffer("values", effective_weight(layer, spec), persistent=False)
+
+    def forward(self, input):
+        x = self.transform(input, -1)
+        return F.linear(x if self.grid is None else self.grid(x), self.values, self.bias)
+
+
+@dataclass(frozen=True)
+class MyBackend(Backend):
+    name: ClassVar[str] = "mine"
+    smallest: int = 0
+
+    def refuses(self, layer, spec):
+        if not isinstance(layer, torch.nn.Linear):
+            return "only Linear layers"
+        return None if layer.out_features >= self.smallest else f"fewer than {self.smallest} outputs"
+
+    def layer(self, layer, spec):
+        return MyLinear(layer, spec)
+
+
 FILLED = []
 
 
@@ -101,6 +134,7 @@ YAMLS = {
     "model": "_target_: mine.MyModel\npath: weights/tiny_modelscope\nnum_frames: 8\nresolution: 32\n"
     "num_inference_steps: 2\nguidance_scale: 2.0\nbatch_size: 8\nembedded: true\nbrightness: 3\n",
     "dataset": "_target_: mine.MyClips\ngrey: 90\n",
+    "backend": "_target_: mine.MyBackend\nsmallest: 64\n",
     "engine": "_target_: mine.MyEngine\n",
 }
 WORDS = [*(f"{group}=mine" for group in YAMLS), "n_videos=8", "protocol.min_videos=8", "protocol.prompts=captions"]
@@ -122,13 +156,25 @@ def home(tmp_path, monkeypatch):
 
 def test_additions_of_one_file_and_one_yaml_make_a_whole_run(home):
     words = [*WORDS, f"store={home}/store", "tracking=disabled"]
-    run_experiment(attributes.compose_run_config(words), home / "run", "", words)
+    config = attributes.compose_run_config(words)
+    with pytest.warns(
+        FallbackWarning, match=r"backend mine: (\d+) of (\d+) .* simulated: .*only Linear layers \("
+    ) as warned:
+        run_experiment(config, home / "run", "", words)
     import mine
 
     arms = json.loads((home / "run" / "metrics.json").read_text())["arms"]
     assert mine.FILLED == list(arms) == ["fp", "mine w8a8"]
     assert arms["mine w8a8"]["reference"] == "my clips" and arms["mine w8a8"]["psnr_fp"] < 60
     assert arms["mine w8a8"]["quantization"] == {"share": 0.25}
+    assert {"mid_block.resnets.0.time_emb_proj"} <= set(mine.EXECUTED) and "conv_in" not in mine.EXECUTED
+    assert "fewer than 64 outputs (" in str(warned[0].message) and "mine executes no attention (" in str(
+        warned[0].message
+    )
+    keys = [json.loads(file.read_text())["inputs"] for file in (home / "store" / "samples").glob("*.json")]
+    backends = {json.dumps(inputs["backend"]) for inputs in keys if inputs["quantization"] is not None}
+    assert backends == {'{"name": "mine", "options": {"smallest": 64}}'}
+    assert all("backend" not in inputs for inputs in keys if inputs["quantization"] is None)
     assert '"form": "thirds"' in next((home / "store" / "quantization").glob("*.json")).read_text().replace('\\"', '"')
 
 
@@ -137,3 +183,5 @@ def test_an_additions_own_options_are_checked(home):
         attributes.compose_run_config([*WORDS, "quantizer.share=2"])
     with pytest.raises(ValueError, match=r"quantizer.shar=1: no such option"):
         attributes.compose_run_config([*WORDS, "+quantizer.shar=1"])
+    with pytest.raises(ValueError, match=r"backend.smallest: Value 'tiny'"):
+        attributes.compose_run_config([*WORDS, "backend.smallest=tiny"])

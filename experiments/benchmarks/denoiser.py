@@ -1,4 +1,4 @@
-"""What simulated quantization costs at run time: `python -m experiments.benchmarks.denoiser [overrides]`
+"""What quantization costs at run time, on `backend=…`: `python -m experiments.benchmarks.denoiser [overrides]`
 
 Times one forward of the FP, naive and QVD denoisers on a batch of calibration entries, and QVD's layers against
 naive's where a norm has absorbed shift and scale. Prints ratios of interleaved runs.
@@ -67,7 +67,7 @@ def main() -> None:
         denoiser = stages["naive"].fp_denoiser
         captured = stages["naive"].calibration(first.arms[0].method.calibration)
         entries = captured.calibration_set("cpu").take(range(ENTRIES))
-        models = {"fp": denoiser} | {name: convert(denoiser, q) for name, q in quantizations.items()}
+        models = {"fp": denoiser} | {name: convert(denoiser, q, first.backend) for name, q in quantizations.items()}
 
         inputs: dict[str, Tensor] = {}
         readers = absorbed_readers(denoiser, quantizations["qvd"], {k: v[:1] for k, v in entries.items()})

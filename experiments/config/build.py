@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[2] / "conf"
 WHY_MANY = " (what FVD needs under this protocol)"
 ARM_KEYS = ("quantizer", "bits", "variant", "options", "n_videos")
 MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
-GROUPS = ("model", "quantizer", "dataset", "protocol", "engine", "tracking", "experiment")
+GROUPS = ("model", "quantizer", "dataset", "protocol", "backend", "engine", "tracking", "experiment")
 
 
 def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
@@ -44,6 +44,7 @@ def build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         dataset=dataset,
         protocol=protocol,
         fp_choice=read_choice(_load(CONF / "quantizer" / f"{FP}.yaml"), "quantizer"),
+        backend_choice=read_choice(config.backend, "backend"),
         engine_choice=read_choice(config.engine, "engine"),
         tracking=build_node(config.tracking, "tracking"),
         experiment=config.experiment.name,

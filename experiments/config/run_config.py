@@ -14,6 +14,7 @@ from qvd.data.base import VideoDataset
 from qvd.options.bits import FLOATING_POINT, Bits
 
 if TYPE_CHECKING:  # a config is valid before torch is there
+    from qvd.backends.base import Backend
     from qvd.methods.base import PTQMethod
     from qvd.models.base import ModelAdapter
 
@@ -75,6 +76,7 @@ class RunConfig:
     model_name: str
     model_choice: Choice
     fp_choice: Choice
+    backend_choice: Choice
     engine_choice: Choice
     dataset: VideoDataset
     protocol: Protocol
@@ -93,6 +95,11 @@ class RunConfig:
     def model(self) -> ModelAdapter:
         """The model's adapter."""
         return self.model_choice.build()
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What executes the quantized denoisers."""
+        return self.backend_choice.build()
 
     @cached_property
     def engine(self) -> Any:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from metrics.extractors.base import VideoExtractor
 from metrics.registry import catalogue_modules
+from qvd.backends.base import Backend
 from qvd.data.base import VideoDataset
 from qvd.methods.base import PTQMethod
 from qvd.models.base import ModelAdapter
 
 RANGES = ("qvd.calibration.observe",)
-FP_COST = ("qvd.graph.cost", "qvd.graph.size")
+FP_COST = ("qvd.graph.cost",)
 FIGURES = ("experiments.report.figures", "experiments.report.curve_figures", "experiments.report.qvd_figures")
-_CONVERSION = ("qvd.backends.convert",)
 
 
-def sampling(model: ModelAdapter, quantized: bool) -> tuple[str, ...]:
-    """FP samples depend on no quantizer."""
-    return (*_model(model), *(_CONVERSION if quantized else ()))
+def sampling(model: ModelAdapter, backend: Backend | None) -> tuple[str, ...]:
+    """Of a denoiser that a backend executes, or of the FP model (None), whose samples depend on no quantizer."""
+    return (*_model(model), *(() if backend is None else ("qvd.backends.convert", type(backend).__module__)))
 
 
-def sqnr(model: ModelAdapter) -> tuple[str, ...]:
-    return (*sampling(model, quantized=True), "qvd.graph.trajectory", "metrics.fidelity")
+def sqnr(model: ModelAdapter, backend: Backend) -> tuple[str, ...]:
+    return (*sampling(model, backend), "qvd.graph.trajectory", "metrics.fidelity")
 
 
 def calibration(model: ModelAdapter) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def calibration(model: ModelAdapter) -> tuple[str, ...]:
 
 def quantization(method: PTQMethod, model: ModelAdapter) -> tuple[str, ...]:
     """Another method's change is none of its; the model says which layers are special, and what temporal ones read."""
-    return (type(method).__module__, type(model).__module__, "qvd.graph.cost", "qvd.graph.size")
+    return (type(method).__module__, type(model).__module__, "qvd.graph.cost")
 
 
 def features(extractor: VideoExtractor) -> tuple[str, ...]:

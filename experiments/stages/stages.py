@@ -11,22 +11,21 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.stages import code
+from experiments.stages.execution import executed, execution_inputs
 from experiments.stages.staged import Staged
 from metrics.fidelity import step_sqnr
 from qvd.algorithms.reconstruction.unit_store import UnitStore
-from qvd.backends.convert import convert
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
 from qvd.calibration.observers import Ranges
-from qvd.graph.cost import bit_operations
-from qvd.graph.size import num_bytes, stored_bytes, theoretical_bytes
+from qvd.graph.cost import denoiser_costs
 from qvd.graph.trajectory import DenoiserCall, predictions, recorded_calls, teacher_forced
 from qvd.methods.base import QuantizationContext
 from qvd.methods.fp import FloatingPoint
@@ -49,7 +48,7 @@ class Stages:
     def __init__(self, config: RunConfig, store: Store, reporter: Reporter) -> None:
         self.config, self.store, self.reporter = config, store, reporter
         self._ranges: dict[str, Artifact] = {}
-        self._loaded: list[DiffusionPipeline] = []
+        self._loaded: list[diffusers.DiffusionPipeline] = []
         self._fp_calls: dict[range, list[DenoiserCall]] = {}
 
     def for_videos(self, n_videos: int) -> Stages:
@@ -59,7 +58,7 @@ class Stages:
         return other
 
     @property
-    def pipeline(self) -> DiffusionPipeline:
+    def pipeline(self) -> diffusers.DiffusionPipeline:
         if not self._loaded:
             with self.reporter.note("loading the pipeline"):
                 prompt = self.prompts("calibration", range(1))[0]
@@ -105,13 +104,13 @@ class Stages:
     def samples(self, quantized: Artifact | None) -> Staged:
         """The videos of the FP model (None) or of a quantized denoiser."""
         config, loaded = self.config, list[Any]()
-        sampling = code.sampling(config.model, quantized is not None)
+        sampling = code.sampling(config.model, None if quantized is None else config.backend)
         parts = []
         for indices in self.reporter.track(batches(config.n_videos, config.model.batch_size), "sampling"):
             prompts = self.prompts("evaluation", indices)
             inputs = {
                 "model": self._model_inputs,
-                "quantization": None if quantized is None else quantized.key,
+                **execution_inputs(quantized, config.backend),
                 "first": indices.start,
                 "prompts": prompts,
                 "num_inference_steps": config.num_inference_steps,
@@ -156,7 +155,7 @@ class Stages:
         prompts = self.prompts("evaluation", indices)
         inputs = {
             "model": self._model_inputs,
-            "quantization": quantized.key,
+            **execution_inputs(quantized, config.backend),
             "prompts": prompts,
             "num_inference_steps": config.num_inference_steps,
         }
@@ -175,7 +174,7 @@ class Stages:
                 "free_running": step_sqnr(free, original).tolist(),
             }
 
-        return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model))
+        return self.store.fetch("sqnr", inputs, compute, code.sqnr(config.model, config.backend))
 
     def calibration(self, plan: CalibrationPlan) -> Staged:
         """The calibration set of a plan: the FP denoiser's inputs on calibration prompts and seeds."""
@@ -249,12 +248,8 @@ class Stages:
             context = self._context(arm, UnitStore(self.store.work_folder("quantization", inputs, entries)))
             captured = calibration.calibration_set(self.config.device)
             quantization = arm.method.run(self.fp_denoiser, Ranges.from_tensors(ranges.tensors), captured, context)
-            size = {
-                "stored": stored_bytes(quantization, self.fp_denoiser),
-                "theoretical": round(theoretical_bytes(self.fp_denoiser, quantization)),
-            }
-            operations = bit_operations(self.fp_denoiser, quantization, captured.take([0]))
-            described = {"summary": quantization.summary, "map": quantization.map, "model_bytes": size, **operations}
+            costs = denoiser_costs(self.fp_denoiser, quantization, captured.take([0]))
+            described = {"summary": quantization.summary, "map": quantization.map, **costs}
             return quantization.to_tensors(), {**quantization.metadata, **described}
 
         return self.store.fetch("quantization", inputs, compute, entries)
@@ -266,11 +261,9 @@ class Stages:
 
         def compute() -> Result:
             entry = calibration.calibration_set(self.config.device).take([0])
-            operations = bit_operations(self.fp_denoiser, Quantization({}, {}), entry)
-            size = num_bytes(self.fp_denoiser.parameters())
-            return {}, {"model_bytes": {"stored": size, "theoretical": size}, **operations}
+            return {}, denoiser_costs(self.fp_denoiser, Quantization({}, {}), entry)
 
         return self.store.fetch("fp_cost", inputs, compute, code.FP_COST)
 
     def _converted(self, quantized: Artifact) -> nn.Module:
-        return convert(self.fp_denoiser, Quantization.from_tensors(quantized.tensors, quantized.metadata))
+        return executed(self.fp_denoiser, quantized, self.config.backend)

@@ -1,4 +1,4 @@
-"""Extractors by the names that protocols and the command line use; nothing heavy is imported before one is loaded."""
+"""Extractors by the names that protocols and the command line use."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from metrics.extractors.base import VideoExtractor, file_sha256, state_dict_sha256
 from metrics.extractors.download import VIDEOMAE_GIANT, fetch
@@ -27,7 +27,7 @@ class VideoMAEExtractor(VideoExtractor):
     resize = "bilinear, no antialias"
 
     def __init__(
-        self, model: VideoMAEForVideoClassification, name: str = "videomae", sha256: str | None = None
+        self, model: transformers.VideoMAEForVideoClassification, name: str = "videomae", sha256: str | None = None
     ) -> None:
         super().__init__()
         if model.fc_norm is None:
@@ -43,10 +43,12 @@ class VideoMAEExtractor(VideoExtractor):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> VideoMAEExtractor:
         """Load a folder or hub name in transformers' format."""
-        return cls(VideoMAEForVideoClassification.from_pretrained(path), name=f"videomae {path}")
+        return cls(transformers.VideoMAEForVideoClassification.from_pretrained(path), name=f"videomae {path}")
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path | None = None, config: VideoMAEConfig | None = None) -> VideoMAEExtractor:
+    def from_checkpoint(
+        cls, path: str | Path | None = None, config: transformers.VideoMAEConfig | None = None
+    ) -> VideoMAEExtractor:
         """Load a checkpoint in the parameter names of the VideoMAE v2 repository.
 
         Args:
@@ -54,7 +56,7 @@ class VideoMAEExtractor(VideoExtractor):
             config: of the network; by default that of ViT-g/14 on Something-Something v2.
         """
         path = path or fetch(VIDEOMAE_GIANT)
-        model = VideoMAEForVideoClassification(config or vit_giant_config())
+        model = transformers.VideoMAEForVideoClassification(config or vit_giant_config())
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(from_videomae_v2(checkpoint.get("module", checkpoint.get("model", checkpoint))))
         assert model.fc_norm is not None
@@ -71,9 +73,9 @@ class VideoMAEExtractor(VideoExtractor):
         return self.network.fc_norm(tokens.mean(1))
 
 
-def vit_giant_config() -> VideoMAEConfig:
+def vit_giant_config() -> transformers.VideoMAEConfig:
     """ViT-g/14 as VideoMAE v2 defines it (Wang et al. 2023), with Something-Something v2's 174 classes."""
-    return VideoMAEConfig(
+    return transformers.VideoMAEConfig(
         patch_size=14,
         hidden_size=1408,
         num_hidden_layers=40,

@@ -1,18 +1,20 @@
-"""A quantized layer that can be learned: the same numbers as `qvd.backends.simulated`, with gradients."""
+"""A quantization executed with gradients: the same numbers as `qvd.backends.simulated`, in float32, to be learned."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from qvd.backends.base import Backend, ExecutedLayer, effective_weight, scaled_weight
+from qvd.backends.convert import execute_
 from qvd.backends.lsq import SplitStepQuantizer, StepQuantizer
-from qvd.backends.simulated import QuantizedTemporalConv
+from qvd.backends.simulated import SIMULATION
 from qvd.graph.attention import OperandAttnProcessor, Operands
 from qvd.graph.sites import OPERANDS, Weighted, attention_modules, num_groups
 from qvd.numerics.adaround import hard_codes, initial_alpha, rounding_up, soft_codes
@@ -21,8 +23,8 @@ from qvd.numerics.grids import SplitGrid
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 
 
-class TrainedLayer(nn.Module):
-    """y = conv(x'' + v, Ŵ) + offset, with x'' the transformed and quantized input.
+class TrainedLayer(ExecutedLayer):
+    """y = Ŵ∗(x̂ + v) + offset.
 
     Bias correction makes the bias a function of the weight, b' = … + Ŵ·v with v = (s - μ)/c (`correction`); adding v
     to the input, inside the padding, says the same, and what is left of bias and border does not depend on Ŵ. Without
@@ -34,11 +36,7 @@ class TrainedLayer(nn.Module):
         correction: (in_channels,) v, or None.
     """
 
-    shift: Tensor | None
-    scale: Tensor | None
     correction: Tensor | None
-    bias: Tensor | None
-    border: Tensor | None
     target_weight: Tensor
     initial_weight: Tensor
     step: Tensor
@@ -46,85 +44,51 @@ class TrainedLayer(nn.Module):
     input_quantizer: StepQuantizer | SplitStepQuantizer
 
     def __init__(self, layer: Weighted, quantization: LayerQuantization, correction: Tensor | None = None) -> None:
-        super().__init__()
+        super().__init__(layer, quantization)
         self.quantization, self.layer = quantization, (layer,)  # a tuple: no submodule, its weights are not ours
-        device = layer.weight.device
-        spatial = [1] * (layer.weight.dim() - 2)
-        shape = (-1, *spatial)
-
-        def buffer(name: str, tensor: Tensor | None) -> None:
-            self.register_buffer(name, None if tensor is None else tensor.float().to(device).view(shape))
-
-        absorbed = quantization.absorbed_by is not None
-        buffer("shift", None if absorbed else quantization.shift)
-        buffer("scale", None if absorbed else quantization.scale)
-        buffer("correction", correction)
+        if correction is not None:
+            correction = correction.float().view(-1, *[1] * (layer.weight.dim() - 2))
+        self._keep("correction", correction)
         grid = quantization.grid
         self.input_quantizer = SplitStepQuantizer(grid) if isinstance(grid, SplitGrid) else StepQuantizer(grid)
-        self._set_weight(layer, quantization, device)
-        bias = layer.bias if quantization.bias is None else quantization.bias
-        self.register_buffer("bias", None if bias is None else bias.detach().float().to(device))
-        self.register_buffer("border", None if quantization.border is None else quantization.border.to(device))
-        self._offsets: dict[Any, Tensor] = {}
-        self.codes: Tensor | None = None  # as learned; None: the initial ones
-        self.to(device)
-
-    def _set_weight(self, layer: Weighted, quantization: LayerQuantization, device: torch.device) -> None:
-        weight = layer.weight.detach().float()
-        if quantization.scale is not None:
-            weight = scale_input_channels(weight, quantization.scale.to(device), num_groups(layer))
-        self.register_buffer("target_weight", weight)
+        self._keep("target_weight", scaled_weight(layer, quantization))
+        self._keep("initial_weight", effective_weight(layer, quantization))
         if quantization.weight is not None:
-            step, zero_point = (t.to(device) for t in quantization.weight.parameters())
-            self.register_buffer("step", step)
-            self.register_buffer("zero_point", zero_point)
-            weight = quantization.weight.dequantize().to(device)
-        self.register_buffer("initial_weight", weight)
-        self.weight = weight
+            step, zero_point = quantization.weight.parameters()
+            self._keep("step", step)
+            self._keep("zero_point", zero_point)
+        self.weight = self.initial_weight
+        self._offsets: dict[Any, Tensor] = {}
+        self.learned_codes: Tensor | None = None  # None: the initial ones
+        self.to(layer.weight.device)
+
+    def _keep(self, name: str, tensor: Tensor | None) -> None:
+        self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.effective_input(input)
-        return self.convolve(x, self.weight, None) + self.offset(x)
+        return self.linear_map(x, self.weight) + self.offset(x)
 
     def effective_input(self, input: Tensor) -> Tensor:
-        """x'' + v of the layer's input."""
-        x = input if self.shift is None else input - self.shift
-        x = self.input_quantizer(x if self.scale is None else x / self.scale)
+        """x̂ + v of the layer's input."""
+        x = self.input_quantizer(self.transform(input, self.channel_dim))
         return x if self.correction is None else x + self.correction
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's linear map with another weight."""
-        layer: Any = self.layer[0]
-        if isinstance(layer, nn.Linear):
-            return F.linear(x, weight, bias)
-        if QuantizedTemporalConv.fits(layer):  # as a 2D convolution over frames × pixels, the same sums
-            stride, padding, dilation = layer.stride[0], layer.padding[0], layer.dilation[0]
-            flat = F.conv2d(
-                x.flatten(3), weight.flatten(3), bias, (stride, 1), (padding, 0), (dilation, 1), layer.groups
-            )
-            return flat.unflatten(3, x.shape[3:])
-        function: Any = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
-        return function(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def offset(self, x: Tensor) -> Tensor:
         """What is added to the output whatever the weight: (out,) or (out, *spatial), once per image size."""
-        layer: Any = self.layer[0]
-        spatial = () if isinstance(layer, nn.Linear) else x.shape[2:]
+        spatial = () if self.channel_dim == -1 else x.shape[2:]
         if spatial not in self._offsets:
             with torch.no_grad():
-                self._offsets[spatial] = self._compute_offset(layer, x, spatial)
+                self._offsets[spatial] = self._compute_offset(x, spatial)
         return self._offsets[spatial]
 
-    def _compute_offset(self, layer: Any, x: Tensor, spatial: tuple[int, ...]) -> Tensor:
-        blank = torch.zeros(1, x.shape[-1 if not spatial else 1], *spatial, device=x.device)
-        offset = self.convolve(blank, self.initial_weight, self.bias)
+    def _compute_offset(self, x: Tensor, spatial: tuple[int, ...]) -> Tensor:
+        blank = torch.zeros(1, x.shape[self.channel_dim], *spatial, device=x.device)
+        bias = None if self.bias is None else self.bias.float()
+        offset = self.linear_map(blank, self.initial_weight, bias)[0]
         if self.correction is not None:
-            offset = offset - self.convolve(blank + self.correction, self.initial_weight, None)
-        if self.border is not None:
-            function: Any = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
-            image = torch.ones(1, 1, *spatial, device=x.device)
-            offset = offset + function(image, self.border, None, layer.stride, layer.padding, layer.dilation)
-        return offset[0]
+            offset = offset - self.linear_map(blank + self.correction, self.initial_weight)[0]
+        return offset if self.border is None else offset + self.border_term(spatial)
 
     def start_rounding(self) -> nn.Parameter:
         """Let the rounding be learned; the result is α."""
@@ -142,10 +106,10 @@ class TrainedLayer(nn.Module):
     def harden(self, alpha: Tensor | None = None) -> None:
         """Take the weight from α's final rounding; None: the weight that learning started from."""
         if alpha is None:
-            self.weight, self.codes = self.initial_weight, None
+            self.weight, self.learned_codes = self.initial_weight, None
             return
-        self.codes = hard_codes(self.target_weight, self.step, self.zero_point, self._weight_bits, alpha)
-        self.weight = (self.codes - self.zero_point) * self.step
+        codes = hard_codes(self.target_weight, self.step, self.zero_point, self._weight_bits, alpha)
+        self.weight, self.learned_codes = (codes - self.zero_point) * self.step, codes
 
     @property
     def _weight_bits(self) -> int:
@@ -155,9 +119,9 @@ class TrainedLayer(nn.Module):
     def result(self) -> LayerQuantization:
         """The quantization as learned: codes, what bias and border owe to them, input grid."""
         learned = replace(self.quantization, grid=self.input_quantizer.grid)
-        if self.codes is None or learned.weight is None:
+        if self.learned_codes is None or learned.weight is None:
             return learned
-        weight = replace(learned.weight, codes=self.codes.to(torch.uint8).cpu())
+        weight = replace(learned.weight, codes=self.learned_codes.to(torch.uint8).cpu())
         bias, border = self._corrected(weight.dequantize())
         return replace(learned, weight=weight, bias=bias, border=border)
 
@@ -174,19 +138,45 @@ class TrainedLayer(nn.Module):
         return (None if bias is None else bias + taps.flatten(1).sum(1)), None
 
 
-class TrainedOperands(nn.Module):
-    """The quantizers of one attention's operands, learnable."""
+class TrainedProcessor(OperandAttnProcessor):
+    """Attention on learnable operands.
 
-    def __init__(self, operands: Mapping[str, OperandQuantization]) -> None:
-        """`operands`: by the last part of their names."""
-        super().__init__()
-        self.of_operand = {o: StepQuantizer(operands[o].grid) for o in OPERANDS if o in operands}
-        self.quantizers = nn.ModuleList(self.of_operand.values())
+    Attributes:
+        quantizers: those of the quantized operands, by the operands' full names.
+    """
 
-    def processor(self) -> OperandAttnProcessor:
-        """The attention processor that uses them."""
-        functions: list[Any] = [self.of_operand.get(o, nn.Identity()) for o in OPERANDS]
-        return OperandAttnProcessor(Operands(*functions))
+    def __init__(self, specs: Mapping[str, OperandQuantization], device: torch.device) -> None:
+        of_operand = {operand: StepQuantizer(spec.grid).to(device) for operand, spec in specs.items()}
+        functions: list[Any] = [of_operand.get(operand, nn.Identity()) for operand in OPERANDS]
+        super().__init__(Operands(*functions))
+        self.quantizers = {specs[o].name: quantizer for o, quantizer in of_operand.items() if specs[o].grid}
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable(Backend):
+    """What the simulation can execute, learnable, in a unit of a model that the simulation executes.
+
+    Attributes:
+        corrections: layer → its `TrainedLayer`'s `correction`.
+        frozen: layers that are not to be learned.
+    """
+
+    name: ClassVar[str] = "trainable"
+    corrections: Mapping[str, Tensor] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+
+    def refuses(self, layer: Weighted, spec: LayerQuantization) -> str | None:
+        return "frozen" if spec.name in self.frozen else SIMULATION.refuses(layer, spec)
+
+    def layer(self, layer: Weighted, spec: LayerQuantization) -> ExecutedLayer:
+        return TrainedLayer(layer, spec, self.corrections.get(spec.name))
+
+    def refuses_operands(self, attention: Any, specs: Mapping[str, OperandQuantization]) -> str | None:
+        converted = isinstance(attention.processor, OperandAttnProcessor)
+        return None if converted else SIMULATION.refuses_operands(attention, specs)
+
+    def operands(self, attention: Any, specs: Mapping[str, OperandQuantization]) -> OperandAttnProcessor:
+        return TrainedProcessor(specs, next(chain(attention.parameters(), attention.buffers())).device)
 
 
 class TrainedUnit:
@@ -198,27 +188,17 @@ class TrainedUnit:
         unit: str,
         originals: Mapping[str, Weighted],
         quantization: Quantization,
-        corrections: Mapping[str, Tensor],
+        backend: Trainable,
     ) -> None:
-        self.module = copy.deepcopy(model.get_submodule(unit)).float()
-        inside = {_joined(unit, name): part for name, part in self.module.named_modules()}
-        self.layers = {
-            name: TrainedLayer(originals[name], layer, corrections.get(name))
-            for name, layer in quantization.layers.items()
-            if name in inside and not layer.is_float
-        }
+        part = copy.deepcopy(model.get_submodule(unit))
+        executed, _ = execute_(part, quantization, backend, originals, unit)
+        self.module = executed.float()
+        layers = (module for module in self.module.modules() if isinstance(module, TrainedLayer))
+        self.layers = {layer.quantization.name: layer for layer in layers}
         self.operands: dict[str, StepQuantizer] = {}
-        for inner_name, attn in attention_modules(self.module).items():
-            name = _joined(unit, inner_name)
-            sites = {o: s for o in OPERANDS if (s := quantization.operands.get(f"{name}.{o}")) is not None}
-            if any(site.grid for site in sites.values()):
-                trained = TrainedOperands(sites).to(next(model.parameters()).device)
-                attn.processor = trained.processor()
-                self.operands |= {sites[o].name: q for o, q in trained.of_operand.items() if sites[o].grid}
-        if unit in self.layers:
-            self.module = self.layers[unit]
-        else:
-            replace_modules_(self.module, {id(inside[name]): layer for name, layer in self.layers.items()})
+        for attention in attention_modules(self.module).values():
+            if isinstance(attention.processor, TrainedProcessor):
+                self.operands |= attention.processor.quantizers
 
     @property
     def rounded_layers(self) -> list[TrainedLayer]:
@@ -230,16 +210,3 @@ class TrainedUnit:
         """Every activation quantizer whose scale can be learned."""
         quantizers = [q for layer in self.layers.values() for q in layer.modules() if isinstance(q, StepQuantizer)]
         return [q for q in [*quantizers, *self.operands.values()] if q.is_learnable]
-
-
-def _joined(unit: str, name: str) -> str:
-    """The full name of a unit's part, "" being the unit itself."""
-    return f"{unit}.{name}" if name else unit
-
-
-def replace_modules_(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
-    """Put other modules in the place of those with the given ids, under every name that they are registered by."""
-    for parent in list(model.modules()):
-        for child_name, child in list(parent._modules.items()):
-            if id(child) in replacements:
-                parent._modules[child_name] = replacements[id(child)]

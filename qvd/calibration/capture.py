@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from qvd.calibration.calibration_set import concatenate
 from qvd.calibration.plan import steps_of_samples
@@ -19,7 +19,7 @@ from qvd.options.calibration import CalibrationPlan
 
 def capture_calibration_batch(
     adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
+    pipeline: diffusers.DiffusionPipeline,
     prompts: list[str],
     indices: range,
     *,
@@ -68,6 +68,7 @@ def capture_calibration_batch(
     return concatenate(captured)
 
 
+<<<<<<< HEAD
 def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None:
     """Refuse captured inputs of the batch's `samples` that are not finite."""
     entries = min(len(tensor) for tensor in call.values() if tensor.ndim > 1)
@@ -81,5 +82,8 @@ def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None
 
 
 def train_timesteps(pipeline: DiffusionPipeline) -> int:
+=======
+def train_timesteps(pipeline: diffusers.DiffusionPipeline) -> int:
+>>>>>>> main
     """T, the length of the diffusion that the model was trained on."""
     return int(pipeline.scheduler.config.num_train_timesteps)

@@ -121,9 +121,15 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
+def processor_refusal(attn: Any) -> str | None:
+    """Why an attention's operands cannot be reached: its processor computes something else than plain dot-product
+    attention; None: they can."""
+    if isinstance(attn.processor, AttnProcessor | AttnProcessor2_0 | None):
+        return None
+    return f"processor {type(attn.processor).__name__} cannot be quantized, only AttnProcessor(2_0)"
+
+
 def check_processor(name: str, attn: Any) -> None:
-    """Raise TypeError where an attention's processor computes something else than plain dot-product attention."""
-    if not isinstance(attn.processor, AttnProcessor | AttnProcessor2_0 | None):
-        raise TypeError(
-            f"{name}: processor {type(attn.processor).__name__} cannot be quantized, only AttnProcessor(2_0)"
-        )
+    """Raise TypeError where an attention's operands cannot be reached."""
+    if (reason := processor_refusal(attn)) is not None:
+        raise TypeError(f"{name}: {reason}")

@@ -13,10 +13,21 @@ from torch import Tensor, nn
 
 from qvd.graph.hooks import attention_operands_to
 from qvd.graph.sites import OPERANDS, Weighted, attention_modules, operand_sites, weighted_layers
+from qvd.graph.size import stored_bytes, theoretical_bytes
 from qvd.spec.quantization import LayerQuantization, OperandQuantization, Quantization
 
 Product = tuple[int, int, int]
 """MACs, and the bits of the two numbers that each of them multiplies."""
+
+
+def denoiser_costs(denoiser: nn.Module, quantization: Quantization, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """`model_bytes` (`stored` and `theoretical`, see `qvd.graph.size`), `macs` and `bops`; arguments as of
+    `bit_operations`."""
+    size = {
+        "stored": stored_bytes(quantization, denoiser),
+        "theoretical": round(theoretical_bytes(denoiser, quantization)),
+    }
+    return {"model_bytes": size, **bit_operations(denoiser, quantization, entry)}
 
 
 @torch.inference_mode()

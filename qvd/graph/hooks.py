@@ -1,4 +1,9 @@
-"""Watching what a denoiser's layers and attentions read while it runs."""
+"""Watching what a denoiser's layers and attentions read while it runs.
+
+By hooks, not by a backend: a watched layer stays what it is, in floating point or executed by whatever backend, and
+what is watched has no quantization yet. Attention operands appear between two matmuls, where no hook reaches, so its
+processor is exchanged while it is watched; one that quantizes its operands cannot be.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,12 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from qvd.graph.attention import OperandAttnProcessor, Operands, check_processor
-from qvd.graph.sites import OPERANDS, attention_modules, weighted_layers
+from qvd.graph.sites import OPERANDS, attention_modules
 
 
 @contextmanager
 def layer_inputs_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
-    """While open, `sinks[name]` is called with each input of the weighted layer `name`."""
+    """While open, `sinks[name]` is called with each input of the layer `name`, which may be an executed one."""
 
     def hook(name: str) -> Callable[..., None]:
         def watch(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
@@ -21,8 +26,8 @@ def layer_inputs_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], 
 
         return watch
 
-    layers = weighted_layers(denoiser)
-    handles = [layers[name].register_forward_pre_hook(hook(name), with_kwargs=True) for name in sinks]
+    layers = {name: denoiser.get_submodule(name) for name in sinks}
+    handles = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         yield
     finally:

@@ -6,9 +6,9 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
-from transformers import T5EncoderModel, T5Tokenizer
 
 from qvd.graph.anatomy import BoundaryLayers
 from qvd.models.dits import DiTAdapter
@@ -73,7 +73,9 @@ def prompt_embeddings(pipeline: Any, prompts: list[str]) -> torch.Tensor:
     return text_embeddings(pipeline.tokenizer, pipeline.text_encoder, prompts)
 
 
-def text_embeddings(tokenizer: T5Tokenizer, encoder: T5EncoderModel, texts: list[str]) -> torch.Tensor:
+def text_embeddings(
+    tokenizer: transformers.T5Tokenizer, encoder: transformers.T5EncoderModel, texts: list[str]
+) -> torch.Tensor:
     """(B, tokens, C): as the pipeline for several prompts, T5's embeddings with those of padding set to zero; all those
     of "" are kept."""
     length = min(MAX_TOKENS, tokenizer.model_max_length)

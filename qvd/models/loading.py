@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
@@ -17,7 +17,7 @@ from qvd.models.placement import place
 from qvd.options.model import Init
 
 
-def load(adapter: ModelAdapter, device: str, prompt: str) -> DiffusionPipeline:
+def load(adapter: ModelAdapter, device: str, prompt: str) -> diffusers.DiffusionPipeline:
     """The pipeline that a run samples with: `load_pipeline`'s, the dial of difficulty turned.
 
     Args:
@@ -31,7 +31,7 @@ def load(adapter: ModelAdapter, device: str, prompt: str) -> DiffusionPipeline:
     return pipeline
 
 
-def load_pipeline(adapter: ModelAdapter, device: str) -> DiffusionPipeline:
+def load_pipeline(adapter: ModelAdapter, device: str) -> diffusers.DiffusionPipeline:
     """The frozen pipeline in eval mode, in the model's dtype, on `device` or offloaded.
 
     Raises:
@@ -58,7 +58,7 @@ def check_folders(adapter: ModelAdapter) -> None:
         adapter.parts()
 
 
-def _turn_dial_(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> None:
+def _turn_dial_(adapter: ModelAdapter, pipeline: diffusers.DiffusionPipeline, prompt: str) -> None:
     denoiser = adapter.denoiser(pipeline)
     if adapter.disparity > 1 or adapter.asymmetry > 0:
         raise_disparity_(denoiser, _first_call(adapter, pipeline, prompt), adapter.disparity, adapter.asymmetry)
@@ -67,7 +67,7 @@ def _turn_dial_(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str)
         skew_temporal_features_(denoiser, adapter.temporal_features(denoiser, timesteps), adapter.temporal_skew)
 
 
-def _first_call(adapter: ModelAdapter, pipeline: DiffusionPipeline, prompt: str) -> dict[str, Tensor]:
+def _first_call(adapter: ModelAdapter, pipeline: diffusers.DiffusionPipeline, prompt: str) -> dict[str, Tensor]:
     """The denoiser's arguments at the first step of sampling `prompt`."""
     denoiser, generators = adapter.denoiser(pipeline), [noise_generator(0, "calibration", 0)]
     with torch.no_grad():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from qvd.models.base import ModelAdapter
@@ -14,7 +14,7 @@ from qvd.models.parts import torch_dtype
 from qvd.options.model import Offload
 
 
-def place(pipeline: DiffusionPipeline, adapter: ModelAdapter, device: str) -> DiffusionPipeline:
+def place(pipeline: diffusers.DiffusionPipeline, adapter: ModelAdapter, device: str) -> diffusers.DiffusionPipeline:
     """Freeze a pipeline, silence its bar, and put it on `device` or let it be offloaded from there."""
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():

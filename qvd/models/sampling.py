@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from qvd.graph.finite import NotFiniteError, finite_predictions, first_trace, wider
 from qvd.models.base import ModelAdapter
@@ -13,7 +13,7 @@ from qvd.models.parts import torch_dtype
 
 def sample_batch(
     adapter: ModelAdapter,
-    pipeline: DiffusionPipeline,
+    pipeline: diffusers.DiffusionPipeline,
     prompts: list[str],
     indices: range,
     *,

@@ -9,55 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
-from qvd.backends.simulated import QuantizedTemporalConv, execution
-from qvd.calibration.observers import HistogramObserver
-from qvd.graph.sites import channel_dim
+from qvd.algorithms.layerwise import LayerChoice, quantize_layer
+from qvd.backends.simulated import SIMULATION
+from qvd.graph.linear_map import TemporalConvMap
 from qvd.numerics.affine import fake_quantize
-from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.grids import AffineGrid, PowerGrid
-from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization
 from qvd.spec.rules import SiteBits
+from tests.backends.layers import CORRECTED, LAYERS, MINMAX, observed, skewed, transform_of
 
-MINMAX = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=False)
-CORRECTED = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=True)
 FLOAT = SiteBits(None, None, "test")
-
-LAYERS = [
-    (nn.Linear(6, 5), (3, 7, 6)),
-    (nn.Linear(6, 5, bias=False), (3, 6)),
-    (nn.Conv1d(6, 4, 3, padding=1), (2, 6, 9)),
-    (nn.Conv2d(6, 4, 3, padding=1), (2, 6, 7, 8)),
-    (nn.Conv2d(6, 4, 3, stride=2, padding=1), (2, 6, 8, 8)),
-    (nn.Conv2d(6, 4, 1), (2, 6, 5, 5)),
-    (nn.Conv2d(6, 4, 3, padding="same", dilation=2), (2, 6, 7, 7)),
-    (nn.Conv2d(6, 4, 3, padding=1, groups=2, bias=False), (2, 6, 7, 7)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)), (2, 6, 6, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)), (2, 6, 6, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), stride=(1, 2, 2), padding=(1, 0, 0)), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, (3, 1, 1), padding=1), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, 3), (2, 6, 5, 4, 4)),
-    (nn.Conv3d(6, 4, 3, stride=(1, 2, 2), padding=1), (2, 6, 5, 4, 4)),
-]
-
-
-def observed(layer, x):
-    observer = HistogramObserver(channel_dim(layer))
-    observer.update(x)
-    return observer.result()
-
-
-def skewed(layer, shape):
-    x, dim = torch.randn(shape), channel_dim(layer)
-    gain, centre = torch.rand(6) * 5 + 0.1, torch.randn(6) * 3
-    return (x.movedim(dim, -1) * gain + centre).movedim(-1, dim)
-
-
-def transform_of(record):
-    shift = (record.channel_max + record.channel_min) / 2
-    return ChannelTransform(shift, torch.rand(len(shift)) * 3 + 1)
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda v: str(v))
@@ -67,7 +28,7 @@ def test_shift_and_scale_are_exact_in_floating_point(layer, shape):
     record = observed(layer, x)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform_of(record)))
     reference = layer(x)
-    output = execution(layer, quantization)(input=x)
+    output = SIMULATION.layer(layer, quantization)(input=x)
     assert (output - reference).norm() <= 1e-5 * reference.norm()
 
 
@@ -86,7 +47,7 @@ def test_border_is_exact_for_any_stride_and_padding(kernel, stride, padding, ran
     record = observed(layer, x)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform_of(record)))
     reference = layer(x)
-    assert (execution(layer, quantization)(x) - reference).norm() <= 1e-5 * reference.norm()
+    assert (SIMULATION.layer(layer, quantization)(x) - reference).norm() <= 1e-5 * reference.norm()
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda v: str(v))
@@ -98,7 +59,7 @@ def test_codes_execute_as_the_textbook_quantizer(layer, shape):
     x_hat = fake_quantize(x, grid.scale, grid.zero_point, 6)
     layer_hat = copy.deepcopy(layer)
     layer_hat.weight.copy_(quantization.weight.dequantize())
-    torch.testing.assert_close(execution(layer, quantization)(x), layer_hat(x_hat), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), layer_hat(x_hat), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -107,7 +68,7 @@ def test_bias_correction_removes_the_mean_error():
     record, bits = observed(layer, x), SiteBits(3, None, "test")
 
     def mean_error(settings):
-        output = execution(layer, quantize_layer("x", layer, bits, record, settings))(x)
+        output = SIMULATION.layer(layer, quantize_layer("x", layer, bits, record, settings))(x)
         return (output - layer(x)).mean(0).abs().max()
 
     assert mean_error(CORRECTED) < 1e-4 < mean_error(MINMAX)
@@ -118,34 +79,29 @@ def test_non_uniform_input_keeps_its_values():
     layer, grid = nn.Linear(6, 5), PowerGrid(8, 0.01, 20.0, power=0.5)
     quantization = LayerQuantization("x", "linear", "test", grid=grid)
     x = torch.rand(9, 6) * 3
-    torch.testing.assert_close(execution(layer, quantization)(x), layer(grid(x)))
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), layer(grid(x)))
 
 
 def test_input_is_not_written_to():
     layer, x = nn.Linear(6, 5), torch.randn(4, 6)
     before = x.clone()
-    execution(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 1.0, 0.0)))(x)
+    SIMULATION.layer(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 1.0, 0.0)))(x)
     assert torch.equal(x, before)
 
 
 def test_half_precision_layers_quantize_in_single_precision():
     layer = nn.Linear(6, 5).bfloat16()
-    module = execution(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 0.1, 100.0)))
+    module = SIMULATION.layer(layer, LayerQuantization("x", "linear", "test", grid=AffineGrid(8, 0.1, 100.0)))
     assert module(torch.randn(3, 6).bfloat16()).dtype == torch.bfloat16
 
 
 def test_temporal_convolutions_run_as_2d():
     temporal, cubic = nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), nn.Conv3d(2, 2, 3, padding=1)
     quantization = LayerQuantization("x", "conv3d", "test")
-    assert isinstance(execution(temporal, quantization), QuantizedTemporalConv)
-    assert not isinstance(execution(cubic, quantization), QuantizedTemporalConv)
+    assert isinstance(SIMULATION.layer(temporal, quantization).linear_map, TemporalConvMap)
+    assert not isinstance(SIMULATION.layer(cubic, quantization).linear_map, TemporalConvMap)
     x = torch.randn(2, 2, 5, 4, 4)
-    torch.testing.assert_close(execution(temporal, quantization)(x), temporal(x))
-
-
-def test_other_paddings_are_refused():
-    with pytest.raises(ValueError, match="circular"):
-        execution(nn.Conv2d(2, 2, 3, padding_mode="circular"), LayerQuantization("x", "conv2d", "test"))
+    torch.testing.assert_close(SIMULATION.layer(temporal, quantization)(x), temporal(x))
 
 
 def test_reference_padding_is_minus_shift_over_scale():
@@ -159,4 +115,4 @@ def test_reference_padding_is_minus_shift_over_scale():
     offset = (layer.weight * transform.shift.view(1, -1, 1, 1)).sum((1, 2, 3))
     spelled_out = F.conv2d(padded, weight, layer.bias + offset)
     quantization = quantize_layer("x", layer, FLOAT, record, MINMAX, LayerChoice(transform))
-    torch.testing.assert_close(execution(layer, quantization)(x), spelled_out, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SIMULATION.layer(layer, quantization)(x), spelled_out, rtol=1e-4, atol=1e-4)

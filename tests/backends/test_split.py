@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from qvd.backends.simulated import execution
+from qvd.backends.simulated import SIMULATION
 from qvd.numerics.grids import AffineGrid, SplitGrid, grid_from_dict
 from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import LayerQuantization, Quantization, QuantizedWeight, quantize_weight
@@ -39,7 +39,7 @@ def test_a_layer_with_equal_halves_runs_like_one_with_one():
     two = QuantizedWeight(one.codes, one.scale[:, None].expand(-1, 2), one.zero_point[:, None].expand(-1, 2), 4, 3)
     plain = LayerQuantization("x", "conv2d", "test", one, AffineGrid(8, 0.03, 120.0))
     split = LayerQuantization("x", "conv2d", "test", two, SplitGrid(8, 3, 1, 0.03, 120.0, 0.03, 120.0))
-    torch.testing.assert_close(execution(layer, split)(x), execution(layer, plain)(x))
+    torch.testing.assert_close(SIMULATION.layer(layer, split)(x), SIMULATION.layer(layer, plain)(x))
 
 
 def test_halves_of_different_size_gain_from_their_own_quantizers():

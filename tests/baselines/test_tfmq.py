@@ -11,7 +11,6 @@ from baselines.qdiffusion import QDiffusion, rounded_model
 from baselines.tfmq import TFMQ, block_inputs, temporal_block
 from experiments.config.nodes import build_node
 from qvd.backends.convert import convert
-from qvd.graph.sites import weighted_layers
 from qvd.numerics.grids import TimestepGrid
 from qvd.options.reconstruction import AdaRoundSettings
 from qvd.options.rules import RangeMethod
@@ -48,8 +47,8 @@ def projections(unet, quantization, context):
     """Outputs of every projection of the time embedding at each timestep, weights rounded, joined."""
     block = temporal_block(context.anatomy)
     model = rounded_model(unet, replace(quantization, layers={n: quantization.layers[n] for n in block}))
-    layers, inputs = weighted_layers(model), block_inputs(model, block, context)
-    return torch.cat([layers[name](inputs[name]) for name in block if name.endswith("time_emb_proj")], 1)
+    inputs, projecting = block_inputs(model, block, context), [n for n in block if n.endswith("time_emb_proj")]
+    return torch.cat([model.get_submodule(name)(inputs[name]) for name in projecting], 1)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.end_to_end.names import CONF, Choice, LayerRule, build_node, compose_run_config
 
-GROUPS = ("model", "dataset", "protocol", "quantizer")
+GROUPS = ("model", "dataset", "protocol", "quantizer", "backend")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 CHOICES.remove(("quantizer", "fp"))  # has no stages of its own
 
@@ -64,6 +64,10 @@ def with_method(config, method):
     return replace(config, arms=(replace(config.arms[0], choice=as_choice(method)),))
 
 
+def with_backend(config, backend):
+    return replace(config, backend_choice=as_choice(backend))
+
+
 def _by_caption(protocol):
     return replace(protocol, prompts=type(protocol.prompts)("captions"), choice=type(protocol.choice)("first"))
 
@@ -83,6 +87,7 @@ class Choices:
             "dataset": self._dataset,
             "protocol": self._protocol,
             "quantizer": self._quantizer,
+            "backend": self._backend,
         }[group](node)
 
     @cached_property
@@ -133,3 +138,6 @@ class Choices:
             options["lsq"] = replace(method.lsq, iterations=0)
         method = replace(method, rules=[LayerRule("*", 8, 8)], **options)
         return with_method(self.plain, method)
+
+    def _backend(self, node):
+        return with_backend(self.plain, build_node(node, "backend"))

@@ -19,6 +19,7 @@ from metrics.kernel import kernel_distance
 from metrics.lpips import LPIPS, alexnet_features
 from metrics.temporal import flicker, neighbour_similarity
 from qvd.backends.convert import convert
+from qvd.backends.simulated import Simulation
 from qvd.calibration.observers import Ranges
 from qvd.data.shapes import Shapes
 from qvd.options.calibration import CalibrationPlan
@@ -42,6 +43,7 @@ __all__ = [
     "Ranges",
     "Reporter",
     "Shapes",
+    "Simulation",
     "Stages",
     "Store",
     "VideoError",

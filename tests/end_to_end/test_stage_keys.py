@@ -5,15 +5,15 @@ there already. Nothing is computed here: keys follow from the config and from in
 """
 
 import json
-from dataclasses import fields, replace
-from itertools import chain
+from dataclasses import dataclass, fields, replace
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.choices import GROUPS, KINDS, Choices, with_model
-from tests.end_to_end.dependencies import CALIBRATION, DENOISER, EFFECTS, FIXED, METHOD, VALUES
-from tests.end_to_end.names import Choice
+from tests.end_to_end.choices import GROUPS, KINDS, Choices, with_backend, with_model
+from tests.end_to_end.dependencies import CALIBRATION, DENOISER, EFFECTS, EXECUTION, FIXED, METHOD, VALUES
+from tests.end_to_end.names import Choice, Simulation
 from tests.end_to_end.options import candidates, changed, options, value_of
 from tests.end_to_end.stage_keys import KeyStore, Row, stage_keys
 
@@ -67,7 +67,11 @@ def other_values(config, option, declared_by, root):
 
 
 def options_of(config, group):
-    below = {"quantizer": ("arms", 0, "choice", "options"), "model": ("model_choice", "options")}.get(group, (group,))
+    below = {
+        "quantizer": ("arms", 0, "choice", "options"),
+        "model": ("model_choice", "options"),
+        "backend": ("backend_choice", "options"),
+    }.get(group, (group,))
     return [option for option in options(config) if option.path[: len(below)] == below]
 
 
@@ -133,6 +137,19 @@ def test_another_class_with_the_same_options_is_another_method(config_of):
         ),
     )
     assert {stage for stage in before if before[stage] != after[stage]} == METHOD
+
+
+@dataclass(frozen=True)
+class Another(Simulation):
+    name = "another"
+    threads: int = 1
+
+
+def test_what_is_executed_follows_the_backend_and_its_options_and_nothing_else_does(plain):
+    """The FP model's videos, calibration and quantization are the same on any."""
+    keys = [stage_keys(with_backend(plain, backend)) for backend in (Simulation(), Another(), Another(threads=2))]
+    for before, after in pairwise(keys):
+        assert {stage for stage in before if before[stage] != after[stage]} == EXECUTION
 
 
 @pytest.mark.parametrize(("disparity", "differing"), [(1.0, CALIBRATION | {"FP cost"}), (4.0, DENOISER)])

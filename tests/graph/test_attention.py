@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor2_0
 
-from qvd.backends.convert import quantized_operands
+from qvd.backends.simulated import quantized_operands
 from qvd.graph.attention import OperandAttnProcessor, Operands, check_processor
 from qvd.numerics.grids import AffineGrid
 

@@ -7,8 +7,9 @@ import torch
 
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
+from qvd.backends.base import ExecutedLayer
 from qvd.backends.convert import convert
-from qvd.backends.simulated import QuantizedLayer, QuantizedTemporalConv
+from qvd.graph.linear_map import TemporalConvMap
 from qvd.graph.sites import attention_modules, operand_sites, weighted_layers
 from qvd.models.loading import load_pipeline
 from qvd.spec.quantization import LayerQuantization, Quantization
@@ -64,7 +65,7 @@ def test_every_layer_is_reached_by_a_rule(model, methods):
 
 @torch.no_grad()
 def test_every_wrapped_layer_is_called_in_one_step(model, wrapped):
-    sites = {name: module for name, module in wrapped.named_modules() if isinstance(module, QuantizedLayer)}
+    sites = {name: module for name, module in wrapped.named_modules() if isinstance(module, ExecutedLayer)}
     assert len(sites) == len(weighted_layers(model.denoiser)) and not weighted_layers(wrapped)
     sites |= attention_modules(wrapped)
     called = set()
@@ -91,7 +92,7 @@ def test_wrapping_is_exact_in_floating_point(model, wrapped):
     def compare(layer):
         def hook(wrapper, args, kwargs, output):
             expected = layer(args[0] if args else kwargs["input"])
-            if isinstance(wrapper, QuantizedTemporalConv):
+            if isinstance(wrapper.linear_map, TemporalConvMap):
                 reordered.append(wrapper)
                 torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
             else:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from baselines.naive import Naive
+from qvd.backends.base import ExecutedLayer
 from qvd.backends.convert import convert
-from qvd.backends.simulated import QuantizedLayer
 from qvd.graph.attention import OperandAttnProcessor
 from qvd.graph.sites import attention_modules, weighted_layers
 from qvd.graph.size import stored_bytes, theoretical_bytes
@@ -52,12 +52,12 @@ def test_every_layer_and_attention_is_replaced(unet, quantization):
     converted = convert(unet, quantization)
     left = set(weighted_layers(converted))
     assert left == {"conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
-    quantized = sum(isinstance(m, QuantizedLayer) for m in converted.modules())
+    quantized = sum(isinstance(m, ExecutedLayer) for m in converted.modules())
     assert quantized == len(weighted_layers(unet)) - 3
     assert all(isinstance(m.processor, OperandAttnProcessor) for m in attention_modules(converted).values())
     # Downsample2D holds one convolution under two names.
     downsampler = converted.down_blocks[0].downsamplers[0]
-    assert isinstance(downsampler.conv, QuantizedLayer)
+    assert isinstance(downsampler.conv, ExecutedLayer)
     assert all(not isinstance(m, torch.nn.Conv2d) for m in downsampler.modules())
 
 

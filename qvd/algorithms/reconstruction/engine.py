@@ -19,7 +19,7 @@ from qvd.algorithms.reconstruction.gram import Errors, learn_layer
 from qvd.algorithms.reconstruction.replay import Replay, execution_order
 from qvd.algorithms.reconstruction.unit_store import UnitStore, work_folder
 from qvd.backends.convert import convert
-from qvd.backends.trainable import TrainedUnit
+from qvd.backends.trainable import Trainable, TrainedUnit
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.observers import Ranges
 from qvd.graph.sites import num_groups, weighted_layers
@@ -123,12 +123,10 @@ class _Pass:
         corrections: Mapping[str, Tensor],
     ) -> None:
         self.task, self.quantization, self.phase, self.learn = task, quantization, phase, learn
-        self.corrections = corrections
+        self.backend = Trainable(corrections, task.frozen)
         total = len(task.calibration)
         self.entries = torch.linspace(0, total - 1, min(num_entries or total, total)).round().long().tolist()
         self.model = convert(task.denoiser, quantization)
-        learnable = {name: layer for name, layer in quantization.layers.items() if name not in task.frozen}
-        self.learnable = replace(quantization, layers=learnable)
         self.originals = weighted_layers(task.denoiser)
         self.device = next(task.denoiser.parameters()).device
 
@@ -165,7 +163,7 @@ class _Pass:
     def _reconstruct(self, unit: str, fp: Replay, quantized: Replay) -> Quantization:
         """Learn one unit, and let both replays answer for it from now on."""
         targets, inputs = fp.outputs(unit), quantized.inputs(unit)
-        trained = TrainedUnit(self.model, unit, self.originals, self.learnable, self.corrections)
+        trained = TrainedUnit(self.model, unit, self.originals, self.quantization, self.backend)
         data = UnitData(inputs, targets, self.device)
         errors = self.learn(trained, data, unit_generator(self._key(unit), self.task.seed))
         fp.answer(unit, targets)

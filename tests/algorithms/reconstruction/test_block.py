@@ -6,7 +6,7 @@ from torch import nn
 
 from qvd.algorithms.reconstruction.activations import CachedActivations
 from qvd.algorithms.reconstruction.block import UnitData, channel_loss, learn_rounding, learn_steps, unit_error
-from qvd.backends.trainable import TrainedUnit
+from qvd.backends.trainable import Trainable, TrainedUnit
 from qvd.numerics.grids import AffineGrid
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.options.rules import RangeMethod
@@ -30,7 +30,7 @@ def make(tmp_path):
         for name, value in (("inputs", ((x,), {})), ("targets", model(x))):
             caches.append(CachedActivations.like(tmp_path / name, ENTRIES, value, ENTRIES))
             caches[-1].put(0, value)
-        unit = TrainedUnit(model, "0", {"0": model[0]}, quantization, {})
+        unit = TrainedUnit(model, "0", {"0": model[0]}, quantization, Trainable())
         return unit, UnitData(*caches, torch.device("cpu"))
 
     return build

@@ -16,7 +16,7 @@ from qvd.algorithms.reconstruction.gram import (
     output_rows,
     settle,
 )
-from qvd.backends.simulated import execution
+from qvd.backends.simulated import SIMULATION
 from qvd.backends.trainable import TrainedLayer
 from qvd.calibration.observers import HistogramObserver
 from qvd.graph.sites import channel_dim
@@ -75,7 +75,7 @@ def test_a_learnable_layer_is_the_layer_that_runs(case, bias_correction, transfo
     layer, x = case
     quantization, correction = quantized(layer, x, bias_correction=bias_correction, transform=transform)
     trained = TrainedLayer(layer, quantization, correction)
-    torch.testing.assert_close(trained(x), execution(layer, quantization)(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(trained(x), SIMULATION.layer(layer, quantization)(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])
@@ -87,7 +87,7 @@ def test_what_was_learned_is_what_runs(case, bias_correction):
     trained.harden(torch.randn_like(layer.weight))
     result = trained.result()
     assert (result.weight.codes != quantization.weight.codes).any()
-    torch.testing.assert_close(trained(x), execution(layer, result)(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(trained(x), SIMULATION.layer(layer, result)(x), rtol=1e-4, atol=1e-4)
 
 
 def test_learned_codes_get_the_bias_correction_that_they_would_have_had_from_the_start(case):
@@ -145,9 +145,9 @@ def test_descent_follows_autograd():
     free = (lowest >= 0) & (lowest < 7)
     torch.testing.assert_close(found[free], alpha.detach()[free], rtol=1e-3, atol=1e-3)
     trained.harden(found)
-    by_descent = trained.codes
+    by_descent = trained.learned_codes
     trained.harden(alpha)
-    assert torch.equal(trained.codes, by_descent)
+    assert torch.equal(trained.learned_codes, by_descent)
 
 
 def test_no_single_flip_improves_on_a_settled_rounding(monkeypatch):
@@ -182,7 +182,7 @@ def test_adaround_beats_nearest_and_uses_quantized_inputs(case):
     assert errors.improved
 
     def error(q):
-        return (execution(layer, q)(x) - layer(x)).square().sum() / layer(x).square().sum()
+        return (SIMULATION.layer(layer, q)(x) - layer(x)).square().sum() / layer(x).square().sum()
 
     assert error(learned).item() == pytest.approx(errors.after, rel=1e-2)
     assert error(learned) < error(quantization)

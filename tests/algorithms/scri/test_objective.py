@@ -20,7 +20,7 @@ from qvd.algorithms.scri.objective import (
 )
 from qvd.algorithms.scri.search import integrate
 from qvd.backends.convert import convert
-from qvd.backends.simulated import execution
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.observers import HistogramObserver
 from qvd.calibration.rows import capture_rows
 from qvd.graph.absorb import absorbing_norms
@@ -142,7 +142,7 @@ def test_joint_objective_counts_the_projections_biases():
     ]
     layers = integrate(sites, None, ScriMode.off, 1)
     outputs = []
-    for modules in ([s.layer for s in sites], [execution(s.layer, layers[s.name]) for s in sites]):
+    for modules in ([s.layer for s in sites], [SIMULATION.layer(s.layer, layers[s.name]) for s in sites]):
         q, k, v = (module(rows[..., 0]).view(30, 10, 2, 2).transpose(1, 2) for module in modules)
         outputs.append((q @ k.transpose(2, 3) / 2**0.5).softmax(-1) @ v)
     expected = (outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()

@@ -9,7 +9,7 @@ from torch import nn
 from qvd.algorithms.layerwise import LayerSettings
 from qvd.algorithms.scri.objective import ScriSite, coverage, output_error
 from qvd.algorithms.scri.search import candidate_transforms, integrate, search
-from qvd.backends.simulated import execution
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.observers import HistogramObserver
 from qvd.calibration.rows import input_rows
 from qvd.graph.sites import channel_dim
@@ -77,7 +77,7 @@ def test_objective_is_the_executed_layers_error():
     site, x = site_of(layer, (8, 6))
     quantized = integrate([site], None, ScriMode.paper, 6)["layer"]
     reference = layer(x) - layer.bias.view(-1, 1, 1)
-    error = (execution(layer, quantized)(x) - layer(x)).square().sum() / reference.square().sum()
+    error = (SIMULATION.layer(layer, quantized)(x) - layer(x)).square().sum() / reference.square().sum()
     assert error.item() == pytest.approx(quantized.notes["scri_error"], rel=0.5)
 
 

@@ -86,6 +86,8 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["device=tpu"], "device=tpu: allowed are cpu, cuda"),
         (["num_inference_steps=0"], "num_inference_steps=0: must be an integer of at least 1"),
         (["quantizer=nope"], "quantizer=nope: allowed are fp, naive, ptq4dm"),
+        (["backend=simulate"], r"backend=simulate: allowed are .*simulated.* \(did you mean simulated\?\)"),
+        (["+backend.threads=2"], r"backend\.threads=2: no such option"),
         (["quantizer=qdv"], r"quantizer=qdv: .*did you mean qvd\?"),
         (["quantizer.p_norm=0"], r"quantizer\.p_norm=0\.0: must be in"),
         (["quantizer.htdq=foo"], "quantizer.htdq: Invalid value 'foo', expected one of"),

@@ -96,7 +96,7 @@ def test_a_change_makes_old_what_it_may_change(repository, config, before, path,
 def test_fp_samples_depend_on_no_quantizer(name):
     model = compose_run_config([f"model={name}"]).model
     for dialled in (model, replace(model, disparity=8.0)):
-        reached = set(reached_modules(*stage_code.sampling(dialled, quantized=False)))
+        reached = set(reached_modules(*stage_code.sampling(dialled, None)))
         assert type(model).__module__ in reached
         assert ("qvd.models.difficulty" in reached) == dialled.dialled
         assert not [module for module in reached if module.startswith(("qvd.methods", "baselines", "experiments"))]
@@ -106,7 +106,7 @@ def test_fp_samples_depend_on_no_quantizer(name):
 
 def test_every_entry_is_a_module(config):
     entries = {
-        *stage_code.sqnr(config.model),
+        *stage_code.sqnr(config.model, config.backend),
         *stage_code.calibration(replace(config.model, disparity=8.0)),
         *stage_code.quantization(config.arms[-1].method, config.model),
         *(*stage_code.RANGES, *stage_code.FP_COST, *stage_code.metrics(), *stage_code.FIGURES),
