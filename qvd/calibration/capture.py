@@ -68,7 +68,6 @@ def capture_calibration_batch(
     return concatenate(captured)
 
 
-<<<<<<< HEAD
 def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None:
     """Refuse captured inputs of the batch's `samples` that are not finite."""
     entries = min(len(tensor) for tensor in call.values() if tensor.ndim > 1)
@@ -81,9 +80,6 @@ def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None
             raise NotFiniteError(str(error), samples[(error.row or 0) % len(samples)], step) from None
 
 
-def train_timesteps(pipeline: DiffusionPipeline) -> int:
-=======
 def train_timesteps(pipeline: diffusers.DiffusionPipeline) -> int:
->>>>>>> main
     """T, the length of the diffusion that the model was trained on."""
     return int(pipeline.scheduler.config.num_train_timesteps)
