@@ -203,7 +203,7 @@ def _adapter(path: str, options: dict[str, Any]) -> ModelAdapter:
     """The adapter of the family that the pipeline's own `model_index.json` names."""
     embedded = (MODELS / "weights" / path / "model_index.json").is_file() and not Path(path).exists()
     path = f"weights/{path}" if embedded else path
-    folder = find_folder(path, options.get("revision"), embedded, "model_index.json")
+    folder = find_folder(path, options.get("revision"), embedded, "model_index.json", variant=options.get("variant"))
     pipeline = str(read_key(folder / "model_index.json", "_class_name"))
     families = {family.pipeline_name: family for family in FAMILIES}
     if pipeline not in families:

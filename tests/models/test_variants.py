@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from qvd.models.hub import find_folder
 from qvd.models.loading import load_pipeline
 from qvd.models.pretrained import variants_in
 from tests.hub_folders import saved
@@ -99,3 +100,17 @@ def test_a_sharded_variant_is_read(tmp_path):
 def test_names_of_weights(name, variant, tmp_path):
     (tmp_path / name).touch()
     assert variants_in(tmp_path) == ({variant} - {None})
+
+
+def test_a_variant_is_what_is_downloaded(monkeypatch):
+    asked = []
+    monkeypatch.setattr("diffusers.DiffusionPipeline.download", lambda path, **options: asked.append(options) or path)
+    monkeypatch.setattr("qvd.models.hub.snapshot_download", lambda path, **options: asked.append(options) or path)
+    for variant in (None, "fp16"):
+        find_folder("some/pipeline", "abc", False, "model_index.json", variant=variant)
+        find_folder("some/part", None, False, "config.json", variant=variant)
+    assert [options["variant"] for options in asked[::2]] == [None, "fp16"]
+    assert [options["allow_patterns"][1] for options in asked[1::2]] == [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+    ]
