@@ -24,6 +24,7 @@ from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
 from experiments.tracking.wandb_run import ArmTracker, check_tracking
 from metrics.registry import declared_metrics, ranking_metric
+from qvd.models.loading import check_folders
 from qvd.store.artifacts import NotStoredError, Store
 
 
@@ -60,6 +61,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     check_tracking(config)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
+    check_folders(config.model)
     for arm in config.arms:
         runner.stages.check_rules(arm)
     for n_videos in {arm.n_videos for arm in arms}:

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from metrics.extractors.base import state_dict_sha256
+from metrics.pretrained import check_tokenizer, load_network, load_part
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 SHAPES_CLIP = Path(__file__).parent / "extractors" / "weights" / "shapes_clip"
@@ -62,8 +63,13 @@ class ClipScorer(nn.Module):
         Args:
             path: hub id or folder; `shapes_clip` is the embedded one.
             kwargs: of the constructor.
+
+        Raises:
+            ValueError: a CLIP that cannot be read, weights that are missing or of other shapes, or a tokenizer that is
+                not its own; in one line.
         """
         name, path = str(path), clip_folder(path)
+        where = f"CLIP {name}"
         try:
             config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(path)
         except OSError:
@@ -73,8 +79,10 @@ class ClipScorer(nn.Module):
             "std": config.get("image_std", OPENAI_STD),
         }
         # transformers would keep a checkpoint's fp16, which is slow and coarse on a CPU.
-        model = transformers.CLIPModel.from_pretrained(path, dtype=torch.float32)
-        return cls(model, transformers.AutoTokenizer.from_pretrained(path), **{"name": name, **normalisation, **kwargs})
+        model = load_network(transformers.CLIPModel, path, where, dtype=torch.float32)
+        tokenizer = load_part(transformers.AutoTokenizer, path, where, trust_remote_code=False)
+        check_tokenizer(tokenizer, model.config.text_config.vocab_size, where)
+        return cls(model, tokenizer, **{"name": name, **normalisation, **kwargs})
 
     @property
     def sha256(self) -> str:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import EnumMeta
@@ -32,11 +31,10 @@ from qvd.models.latte import Latte
 from qvd.models.latte_class import ClassLatteAdapter
 from qvd.models.loading import load
 from qvd.models.modelscope import ModelScope
-from qvd.models.random_init import read_config
 from qvd.models.sampling import batches, sample_batch
 from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan
-from qvd.options.hub import MODELS
+from qvd.options.hub import MODELS, read_key
 from qvd.options.progress import Progress, no_progress
 from qvd.spec.quantization import Quantization
 
@@ -205,8 +203,8 @@ def _adapter(path: str, options: dict[str, Any]) -> ModelAdapter:
     """The adapter of the family that the pipeline's own `model_index.json` names."""
     embedded = (MODELS / "weights" / path / "model_index.json").is_file() and not Path(path).exists()
     path = f"weights/{path}" if embedded else path
-    folder = find_folder(path, options.get("revision"), embedded, "model_index.json")
-    pipeline = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    folder = find_folder(path, options.get("revision"), embedded, "model_index.json", variant=options.get("variant"))
+    pipeline = str(read_key(folder / "model_index.json", "_class_name"))
     families = {family.pipeline_name: family for family in FAMILIES}
     if pipeline not in families:
         raise ValueError(f"{path}: a {pipeline}; allowed are {', '.join(families)}")
@@ -228,5 +226,5 @@ def _adapter(path: str, options: dict[str, Any]) -> ModelAdapter:
 
 def _resolution(folder: Path, family: type[ModelAdapter]) -> int:
     """What the network was made for: its latents' side times the autoencoder's reduction."""
-    levels = len(read_config(folder / "vae")["block_out_channels"])
-    return read_config(folder / family.part)["sample_size"] * 2 ** (levels - 1)
+    levels = len(read_key(folder / "vae" / "config.json", "block_out_channels"))
+    return read_key(folder / family.part / "config.json", "sample_size") * 2 ** (levels - 1)

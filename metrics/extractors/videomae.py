@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metrics.extractors.base import VideoExtractor, file_sha256, state_dict_sha256
 from metrics.extractors.download import VIDEOMAE_GIANT, fetch
+from metrics.pretrained import load_network
 
 
 class VideoMAEExtractor(VideoExtractor):
@@ -42,8 +43,13 @@ class VideoMAEExtractor(VideoExtractor):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> VideoMAEExtractor:
-        """Load a folder or hub name in transformers' format."""
-        return cls(transformers.VideoMAEForVideoClassification.from_pretrained(path), name=f"videomae {path}")
+        """Load a folder or hub name in transformers' format.
+
+        Raises:
+            ValueError: one that cannot be read, or weights that are missing or of other shapes; in one line.
+        """
+        name = f"videomae {path}"
+        return cls(load_network(transformers.VideoMAEForVideoClassification, path, name), name=name)
 
     @classmethod
     def from_checkpoint(

@@ -10,7 +10,8 @@ import torch
 
 from qvd.calibration.calibration_set import concatenate
 from qvd.calibration.plan import steps_of_samples
-from qvd.graph.trajectory import Complete, entries_of
+from qvd.graph.finite import NotFiniteError, check_rows
+from qvd.graph.trajectory import Complete, by_entry, entries_of
 from qvd.models.base import ModelAdapter
 from qvd.models.sampling import sample_batch
 from qvd.options.calibration import CalibrationPlan
@@ -33,6 +34,9 @@ def capture_calibration_batch(
         classifier-free guidance both the unconditional and the conditional half are in it. Each entry carries the
         timestep that the denoiser was really called with. Floating tensors are bfloat16, except those of one number
         per entry (timesteps), which are exact.
+
+    Raises:
+        NotFiniteError: NaN or infinity in an input or in a prediction on the way to it.
     """
     timesteps = adapter.timesteps(pipeline, num_inference_steps)
     wanted = steps_of_samples(plan, timesteps.tolist(), train_timesteps(pipeline), seed, indices)
@@ -47,9 +51,10 @@ def capture_calibration_batch(
         samples = [number for number, steps in enumerate(wanted) for s in steps if s == step]
         if samples:
             captured.append(entries_of(signature.bind(*args, **kwargs).arguments, samples, len(indices)))
-        if step == last:
-            raise Complete
+            _check(captured[-1], samples, step)
         step += 1
+        if step == last + 1:  # and in no later call, should the same be sampled once more
+            raise Complete
 
     handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
     try:
@@ -61,6 +66,18 @@ def capture_calibration_batch(
     finally:
         handle.remove()
     return concatenate(captured)
+
+
+def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None:
+    """Refuse captured inputs of the batch's `samples` that are not finite."""
+    entries = min(len(tensor) for tensor in call.values() if tensor.ndim > 1)
+    for name, tensor in call.items():
+        if not tensor.is_floating_point():
+            continue
+        try:
+            check_rows(f"the denoiser's input {name}", by_entry(tensor, entries), step)
+        except NotFiniteError as error:
+            raise NotFiniteError(str(error), samples[(error.row or 0) % len(samples)], step) from None
 
 
 def train_timesteps(pipeline: diffusers.DiffusionPipeline) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from qvd.graph.finite import NotFiniteError
 
 NUM_BINS = 8192
 
@@ -105,7 +108,11 @@ class HistogramObserver:
         self.num_rows = 0
 
     def update(self, x: Tensor) -> None:
-        """Take in a tensor of any float type; the number of channels must not change between calls."""
+        """Take in a tensor of any float type; the number of channels must not change between calls.
+
+        Raises:
+            NotFiniteError: NaN or infinity in it.
+        """
         x = x.detach().float()
         rows = x.reshape(-1, 1) if self.channel_dim is None else x.movedim(self.channel_dim, -1)
         dims = tuple(range(rows.dim() - 1))
@@ -124,6 +131,8 @@ class HistogramObserver:
 
     def _count(self, x: Tensor) -> None:
         bounds = (float(self.channel_min.min()), float(self.channel_max.max()))
+        if not all(map(math.isfinite, bounds)):
+            raise NotFiniteError("an activation is not finite")
         if self.bounds is not None and bounds != self.bounds:
             self.counts = rebin(self.counts, self.bounds, bounds)
         self.bounds = bounds

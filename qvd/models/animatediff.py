@@ -10,10 +10,10 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from qvd.models.parts import torch_dtype
-from qvd.models.random_init import empty_part, read_config, read_scheduler
+from qvd.models.integrity import Part
+from qvd.models.random_init import empty_part
 from qvd.models.unets import UNetAdapter
-from qvd.options.hub import MODELS
+from qvd.options.hub import MODELS, read_json
 from qvd.options.model import AnimateDiffOptions
 
 
@@ -30,19 +30,28 @@ class AnimateDiff(AnimateDiffOptions, UNetAdapter):
     def denoiser_class(self) -> Any:
         return diffusers.UNetMotionModel
 
-    def pretrained_parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Part]:
+        parts, where = super().parts(), f"model.motion_adapter={self.motion_adapter}"
+        if parts["unet"].cls is self.denoiser_class:
+            if self.motion_adapter is not None:
+                raise ValueError(
+                    f"{where}: must be null, the unet of model.path={self.path} has its own motion modules"
+                )
+            return parts
         folder = self.part_folder("motion_adapter")
         if folder is None:
-            return {}
-        return {
-            "motion_adapter": diffusers.MotionAdapter.from_pretrained(folder, dtype=torch_dtype(self.dtype)),
-            # Stable Diffusion's own sampler is another; this is the motion modules' (their card).
-            "scheduler": read_scheduler(MODELS / "architectures" / "animatediff"),
-        }
+            raise ValueError(
+                f"{where}: the unet of model.path={self.path} has no motion modules; name a folder of some"
+            )
+        motion = Part(diffusers.MotionAdapter, folder, where)
+        motion.check()
+        # Stable Diffusion's own sampler is another; this is the motion modules' (their card).
+        sampler = Part(diffusers.DDIMScheduler, MODELS / "architectures" / "animatediff" / "scheduler", where)
+        return {**parts, "motion_adapter": motion, "scheduler": sampler}
 
     def empty_denoiser(self) -> nn.Module:
         folder = self.config_folder()
-        if read_config(folder / self.part)["_class_name"] == self.denoiser_class.__name__:
+        if read_json(folder / self.part / "config.json").get("_class_name") == self.denoiser_class.__name__:
             return super().empty_denoiser()
         image = empty_part(diffusers.UNet2DConditionModel, folder / self.part)
         apart = self.part_folder("motion_adapter") if self.architecture is None else None

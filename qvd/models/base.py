@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +14,12 @@ from torch import nn
 from qvd.graph.anatomy import Anatomy, BoundaryLayers
 from qvd.graph.units import units_of_types
 from qvd.models.hub import find_folder
+from qvd.models.integrity import Part, index_parts, reading
 from qvd.models.parts import decode_video, torch_dtype
-from qvd.models.random_init import empty_part, fill_, read_config, read_scheduler
+from qvd.models.pretrained import load_parts
+from qvd.models.random_init import empty_part, fill_, read_scheduler
 from qvd.models.schedulers import noise_of_each_sample
-from qvd.options.hub import MODELS
+from qvd.options.hub import MODELS, read_key
 from qvd.options.model import Init, ModelOptions
 from qvd.store.digest import file_digest, fingerprint
 
@@ -39,12 +42,14 @@ class ModelAdapter(ModelOptions, ABC):
         Raises:
             FileNotFoundError: no pipeline at `path`, or a hub id that cannot be reached.
         """
-        return find_folder(self.path, self.revision, self.embedded, self.marker)
+        return find_folder(self.path, self.revision, self.embedded, self.marker, variant=self.variant)
 
     def part_folder(self, part: str) -> Path | None:
         """The folder of one of `separate_parts`, found likewise; None where its option names none."""
         path, revision = getattr(self, part), getattr(self, f"{part}_revision")
-        return None if path is None else find_folder(path, revision, False, "config.json", option=f"model.{part}")
+        if path is None:
+            return None
+        return find_folder(path, revision, False, "config.json", option=f"model.{part}", variant=self.variant)
 
     def folders(self) -> list[Path]:
         """Every folder that weights are read from."""
@@ -91,14 +96,24 @@ class ModelAdapter(ModelOptions, ABC):
     def text_parameters(self) -> int:
         """Parameters of the full-size family's text encoder."""
 
-    def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
-        """The pipeline with its weights, in `dtype`, in main memory."""
-        parts = self.pretrained_parts()
-        return self.pipeline_class.from_pretrained(self.folder(), dtype=torch_dtype(self.dtype), **parts)
+    def parts(self) -> dict[str, Part]:
+        """What the weights' folders hold for the pipeline, by name; nothing of it is read yet.
 
-    def pretrained_parts(self) -> dict[str, Any]:
-        """Parts that the pipeline takes from elsewhere than its folder, by name."""
-        return {}
+        Raises:
+            FileNotFoundError, ValueError: another family's folder, or one that lacks a part; in one line.
+        """
+        return index_parts(self.pipeline_class, self.folder(), f"model.path={self.path}")
+
+    def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
+        """The pipeline with its weights, in `dtype`, in main memory.
+
+        Raises:
+            FileNotFoundError, ValueError: as `parts`, and weights that cannot be read or do not fit; in one line.
+        """
+        loaded = load_parts(self.parts(), torch_dtype(self.dtype), self.variant)
+        names = inspect.signature(self.pipeline_class.__init__).parameters.keys() - {"self"}
+        with reading(f"model.path={self.path}"):
+            return self.pipeline_class(**dict.fromkeys(names) | loaded)
 
     def random_pipeline(self) -> diffusers.DiffusionPipeline:
         """The same pipeline with random weights, without text encoder: text embeddings are drawn at random too."""
@@ -117,7 +132,7 @@ class ModelAdapter(ModelOptions, ABC):
     @property
     def latent_side(self) -> int:
         """Side of the square latents at the model's resolution."""
-        levels = len(read_config(self.config_folder() / "vae")["block_out_channels"])
+        levels = len(read_key(self.config_folder() / "vae" / "config.json", "block_out_channels"))
         return self.resolution // 2 ** (levels - 1)
 
     @abstractmethod

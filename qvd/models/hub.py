@@ -11,10 +11,17 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from qvd.options.hub import check_folder, local_folder
 
 # A part's own repository holds its weights in several formats.
-PART_FILES = ["config.json", "diffusion_pytorch_model.safetensors"]
+PART_WEIGHTS = "diffusion_pytorch_model{}.safetensors"
 
 
-def find_folder(path: str, revision: str | None, embedded: bool, marker: str, option: str = "model.path") -> Path:
+def find_folder(
+    path: str,
+    revision: str | None,
+    embedded: bool,
+    marker: str,
+    option: str = "model.path",
+    variant: str | None = None,
+) -> Path:
     """A local folder, or a hub id's snapshot, which is downloaded once.
 
     Args:
@@ -24,6 +31,7 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
         marker: a file that must be in it: `model_index.json` of a pipeline, `config.json` of a part, or a checkpoint,
             which then is all that is downloaded.
         option: the config key, for errors.
+        variant: of the weights' files that are downloaded; None: those that name none.
 
     Raises:
         FileNotFoundError: in one line: what is missing, what to download, and where to put it.
@@ -34,8 +42,9 @@ def find_folder(path: str, revision: str | None, embedded: bool, marker: str, op
     check_folder(path, embedded, marker, option)
     try:
         if marker == "model_index.json":
-            return Path(diffusers.DiffusionPipeline.download(path, revision=revision))
-        wanted = PART_FILES if marker == "config.json" else [marker]
+            return Path(diffusers.DiffusionPipeline.download(path, revision=revision, variant=variant))
+        weights = PART_WEIGHTS.format(f".{variant}" if variant else "")
+        wanted = ["config.json", weights] if marker == "config.json" else [marker]
         return Path(snapshot_download(path, revision=revision, allow_patterns=wanted))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         pinned = f" --revision {revision}" if revision else ""

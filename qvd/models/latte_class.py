@@ -13,10 +13,13 @@ from torch import nn
 from qvd.graph.anatomy import BoundaryLayers
 from qvd.models.class_names import class_label, class_names
 from qvd.models.dits import DiTAdapter
+from qvd.models.integrity import Part
 from qvd.models.latte_network import Block, ClassLatte
 from qvd.models.latte_pipeline import ClassLattePipeline
 from qvd.models.parts import torch_dtype
+from qvd.models.pretrained import load_parts
 from qvd.models.random_init import random_input, read_scheduler
+from qvd.models.released import load_released
 from qvd.options.model import Classes, ClassLatteOptions, Init
 
 MAX_FEATURES = 512  # rows of a temporal feature; TDScore compares all pairs of them
@@ -42,13 +45,21 @@ class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
         # The released folder holds the other checkpoints too.
         return [folder / self.checkpoint] if self.checkpoint and folder == self.folder() else super()._files(folder)
 
+    def parts(self) -> dict[str, Part]:
+        folder = self.part_folder("vae")
+        if folder is None:
+            return super().parts()
+        vae = Part(diffusers.AutoencoderKL, folder, f"model.vae={self.vae}")
+        vae.check()
+        return {"vae": vae}
+
     def pretrained_pipeline(self) -> diffusers.DiffusionPipeline:
         if self.checkpoint is None:
             return super().pretrained_pipeline()
-        dtype = torch_dtype(self.dtype)
-        network: Any = load_released(self.empty_denoiser(), self.folder() / self.checkpoint).to(dtype)
-        vae = diffusers.AutoencoderKL.from_pretrained(self.part_folder("vae"), dtype=dtype)
-        return ClassLattePipeline(vae, network, read_scheduler(self.config_folder()))
+        file, dtype = self.folder() / self.checkpoint, torch_dtype(self.dtype)
+        network: Any = load_released(self.empty_denoiser(), file, f"model.checkpoint={self.checkpoint}").to(dtype)
+        loaded = load_parts(self.parts(), dtype, self.variant)
+        return ClassLattePipeline(loaded["vae"], network, read_scheduler(self.config_folder()))
 
     def example_call(self, denoiser: nn.Module, entries: int) -> dict[str, Any]:
         config: Any = denoiser.config
@@ -103,14 +114,3 @@ def _representative_classes(activation: nn.Module, embedded: torch.Tensor, table
     step = null / (count - 1)
     spaced = [int(i * step) for i in range(count - 1)]
     return list(dict.fromkeys([null, largest, smallest, *spaced]))[:count]
-
-
-def load_released(network: nn.Module, checkpoint: Path) -> nn.Module:
-    """Load a released checkpoint's EMA weights into an empty `ClassLatte`; keys and shapes must match exactly.
-
-    Raises:
-        RuntimeError: missing, unexpected or differently shaped weights, by name.
-    """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
-    network.load_state_dict(state, strict=True, assign=True)
-    return network

@@ -38,9 +38,11 @@ def load_pipeline(adapter: ModelAdapter, device: str) -> diffusers.DiffusionPipe
 
     Raises:
         FileNotFoundError: weights that are nowhere.
-        ValueError: a stage that would not fit, with advice; a scheduler that is not for this model.
+        ValueError: a folder that is damaged or another family's, before its weights are read; weights that do not fit
+            their network; a scheduler that is not for this model; a stage that would not fit in memory, with advice.
     """
     silence_loading()
+    check_folders(adapter)
     if not adapter.embedded:
         check_memory(adapter, device)
     is_random = adapter.init is Init.random
@@ -48,6 +50,17 @@ def load_pipeline(adapter: ModelAdapter, device: str) -> diffusers.DiffusionPipe
     if adapter.scheduler is not None:
         pipeline.register_modules(scheduler=named_scheduler(adapter.scheduler, pipeline.scheduler.config))
     return place(pipeline, adapter, device)
+
+
+def check_folders(adapter: ModelAdapter) -> None:
+    """Refuse what the weights' folders show before anything is read or computed.
+
+    Raises:
+        FileNotFoundError: weights that are nowhere.
+        ValueError: a folder that is damaged, lacks a part, or is another family's.
+    """
+    if adapter.init is Init.pretrained:
+        adapter.parts()
 
 
 def _turn_dial_(adapter: ModelAdapter, pipeline: diffusers.DiffusionPipeline, prompt: str) -> None:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import diffusers
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
+from qvd.models.integrity import load_scheduler, reading, scheduler_class
+from qvd.options.hub import read_json, read_key
+
 M = TypeVar("M", bound=nn.Module)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json that diffusers saves beside a part's weights."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return config
 
 
 def empty_part(cls: Any, folder: Path) -> Any:
     """A part of a pipeline without memory for its weights (on the meta device), from its config.json."""
-    with init_empty_weights(include_buffers=False):
-        return cls.from_config(read_config(folder))
+    config = read_json(folder / "config.json")
+    with reading(f"{folder}/config.json"), init_empty_weights(include_buffers=False):
+        return cls.from_config(config)
 
 
 @torch.no_grad()
@@ -51,9 +47,17 @@ def fill_(model: M, dtype: torch.dtype, seed: int = 0) -> M:
 
 
 def read_scheduler(folder: Path) -> Any:
-    """The scheduler whose config lies in a pipeline's folder."""
-    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    return getattr(diffusers, config["_class_name"]).from_config(config)
+    """The scheduler whose config lies in a pipeline's folder, of the class that is named there.
+
+    Raises:
+        ValueError: a class that is no scheduler of diffusers, or a config that none can be made of.
+    """
+    where = folder / "scheduler"
+    name = read_key(where / "scheduler_config.json", "_class_name")
+    cls = scheduler_class(str(name))
+    if cls is None:
+        raise ValueError(f"{where}: {name}: must be a scheduler of diffusers")
+    return load_scheduler(cls, where, str(where))
 
 
 def random_input(denoiser: nn.Module, *shape: int) -> Tensor:

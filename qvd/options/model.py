@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Any
 
-from qvd.options.hub import MODELS, check_folder, local_folder
+from qvd.options.hub import MODELS, check_folder, local_folder, read_key
 
 
 class Init(Enum):
@@ -70,6 +67,7 @@ class ModelOptions:
         architecture: folder of the configs in `qvd/models/architectures`, for `init=random`; null: the weights' own.
         init: `random` builds the true architecture with random weights and needs no file.
         revision: commit, tag or branch of a hub id.
+        variant: of the weights' files, as in `model.fp16.safetensors`; null: those that name none, or the only one.
         dtype: of the weights.
         offload: what leaves a GPU's memory while it is not needed.
         decode_chunk_size: frames that the autoencoder decodes at once.
@@ -89,6 +87,7 @@ class ModelOptions:
     architecture: str | None = None
     init: Init = Init.pretrained
     revision: str | None = None
+    variant: str | None = None
     dtype: DType = DType.float32
     offload: Offload = Offload.none
     decode_chunk_size: int = 128
@@ -202,13 +201,12 @@ class ClassLatteOptions(ModelOptions):
         folder = folder or local_folder(self.path, self.embedded, self.marker)
         if folder is None:  # a hub id whose configs are not here yet
             return
-        network, vae = (_part_config(folder, part) for part in ("transformer", "vae"))
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-        own = {"num_frames": network["num_frames"], "resolution": network["sample_size"] * scale}
+        network, vae = (folder / part / "config.json" for part in ("transformer", "vae"))
+        scale = 2 ** (len(read_key(vae, "block_out_channels")) - 1)
+        own = {
+            "num_frames": read_key(network, "num_frames"),
+            "resolution": read_key(network, "sample_size") * scale,
+        }
         for key, value in own.items():
             if getattr(self, key) != value:
                 raise ValueError(f"model.{key}={getattr(self, key)}: this network makes {value} and nothing else")
-
-
-def _part_config(folder: Path, part: str) -> dict[str, Any]:
-    return json.loads((folder / part / "config.json").read_text())

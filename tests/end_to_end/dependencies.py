@@ -35,7 +35,7 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         NOTHING: "path embedded revision architecture offload",
         FP_VIDEOS: "decode_chunk_size",
         # Of batch_size samples and calibration sets are kept, and num_inference_steps is where the dial looks.
-        DENOISER: "num_frames resolution num_inference_steps guidance_scale batch_size init dtype "
+        DENOISER: "num_frames resolution num_inference_steps guidance_scale batch_size init dtype variant "
         "negative_prompt scheduler "
         "disparity asymmetry temporal_skew",
     },

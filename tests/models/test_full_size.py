@@ -12,9 +12,9 @@ from experiments.config.build import CONF
 from qvd.graph.sites import weighted_layers
 from qvd.graph.units import unit_layers
 from qvd.models.hub import find_folder
-from qvd.models.latte_class import load_released
 from qvd.models.latte_network import ClassLatte
 from qvd.models.memory_estimate import GIB, advice, check_memory, required_memory
+from qvd.models.released import load_released
 from qvd.options.hub import HUB_ID
 from qvd.options.model import Offload
 from qvd.options.units import Reconstruction
@@ -109,11 +109,11 @@ def test_a_released_checkpoint_loads_strictly_and_runs(tmp_path):
     state = {name: values[: math.prod(shape)].view(shape) for name, shape in shapes.items()}
     state["temp_embed"] = state["temp_embed"][:, :2].clone()
     torch.save({"ema": state}, tmp_path / "ucf101.pt")
-    with pytest.raises(RuntimeError, match="temp_embed"):
-        load_released(empty, tmp_path / "ucf101.pt")
+    with pytest.raises(ValueError, match=r"^here: .*1 of another shape \(temp_embed 1×2×1152 instead of 1×16×1152\)"):
+        load_released(empty, tmp_path / "ucf101.pt", "here")
     with torch.device("meta"):
         network = ClassLatte.from_config({**empty.config, "num_frames": 2})
-    network = load_released(network, tmp_path / "ucf101.pt").eval()
+    network = load_released(network, tmp_path / "ucf101.pt", "here").eval()
     sample = torch.randn(1, 2, 4, 32, 32, dtype=torch.bfloat16)
     output = network(sample, torch.tensor([500]), torch.tensor([101])).sample
     assert output.shape == (1, 2, 8, 32, 32) and output.isfinite().all() and output.float().std() > 0
