@@ -1,3 +1,5 @@
+import tests.environment  # isort: skip  # noqa: F401  (before what reads it)
+
 import json
 import shutil
 
