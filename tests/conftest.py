@@ -1,3 +1,5 @@
+import tests.environment  # isort: skip  # noqa: F401  (before what reads it)
+
 import json
 import shutil
 
@@ -5,11 +7,18 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from qvd.store import source
 from tests.tiny_unet import adapter, calibration, ranges, unet  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)
+settings.register_profile("default tier", max_examples=10, deadline=None)
+settings.register_profile("full tier", max_examples=50, deadline=None)
+
+
+def pytest_configure(config):
+    settings.load_profile("default tier" if config.option.markexpr == "not full" else "full tier")
 
 
 @pytest.fixture(scope="session")

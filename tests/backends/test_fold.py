@@ -23,7 +23,7 @@ FLOAT = SiteBits(None, None, "test")
 MINMAX = LayerSettings(RangeMethod.minmax, RangeMethod.minmax, 2.4, bias_correction=False)
 PARTS = ("shift", "scale", "both")
 # Shrinking a whole network takes minutes.
-FEW = settings(max_examples=3, deadline=None, phases=[Phase.generate])
+FEW = settings(max_examples=settings.default.max_examples // 10, phases=[Phase.generate])
 
 
 def observed(model, example):
@@ -82,7 +82,6 @@ class NormedAttention(nn.Module):
         return self.attn(self.norm(x))
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     width=st.integers(2, 24),
     heads=st.integers(1, 3),

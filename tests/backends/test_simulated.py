@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -32,7 +32,6 @@ def test_shift_and_scale_are_exact_in_floating_point(layer, shape):
     assert (output - reference).norm() <= 1e-5 * reference.norm()
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     kernel=st.tuples(*[st.integers(1, 3)] * 3),
     stride=st.tuples(*[st.integers(1, 2)] * 3),

@@ -35,10 +35,11 @@ def context(unet, adapter):
 
 @pytest.fixture(scope="module")
 def quantizations(unet, ranges, calibration, context):
+    block = ["time_embedding.*", "*.time_emb_proj"]
     methods = {
         "tfmq": TFMQ(**QUICK),
-        "nearest": TFMQ(**QUICK, temporal_rounding=False),
-        "corrected": TFMQ(**QUICK, bias_correction=True),
+        "nearest": TFMQ(**QUICK, only=block, temporal_rounding=False),
+        "corrected": TFMQ(**QUICK, only=block, bias_correction=True),
     }
     return {name: method.run(unet, ranges, calibration, context) for name, method in methods.items()}
 

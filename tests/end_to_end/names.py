@@ -4,7 +4,6 @@ from experiments.arms import ArmRunner
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF
 from experiments.config.nodes import Choice, build_node
-from experiments.experiment import run_experiment
 from experiments.progress import Reporter
 from experiments.record import arm_record
 from experiments.stages.evaluation import Evaluator
@@ -61,7 +60,6 @@ __all__ = [
     "neighbour_similarity",
     "paired_bootstrap_interval",
     "psnr",
-    "run_experiment",
     "sqnr",
     "ssim",
 ]

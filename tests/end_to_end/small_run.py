@@ -1,10 +1,13 @@
-"""One small run of three arms in one process: what the golden data and the wiring tests look at.
+"""One small run of three arms, from the command line: what golden data, wiring and integration tests look at.
 
 Nothing is at its default that could be confused with a default: seed, guidance, steps, each arm's calibration plan.
 Batches of four leave one of two at the end.
 """
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +23,9 @@ from tests.end_to_end.names import (
     Store,
     alexnet_features,
     compose_run_config,
-    run_experiment,
 )
 
+ROOT = Path(__file__).parents[2]
 SEED, N_VIDEOS, STEPS, GUIDANCE, BATCH = 3, 10, 2, 2.0, 4
 NAIVE = "{quantizer: naive, bits: w8a8, options: {calibration: {num_samples: 5, num_steps: 2}, softmax_bits: 7}}"
 QVD = (
@@ -31,13 +34,12 @@ QVD = (
 )
 WORDS = [
     f"seed={SEED}",
-    "workers=1",
+    "workers=2",
     f"n_videos={N_VIDEOS}",
     "protocol.min_videos=8",
     f"num_inference_steps={STEPS}",
     f"model.guidance_scale={GUIDANCE}",
     f"model.batch_size={BATCH}",
-    "tracking=disabled",
     f"experiment.arms=[{{quantizer: fp, bits: fp}}, {NAIVE}, {QVD}]",
 ]
 FP, QUANTIZED = "fp", ("naive w8a8", "qvd w4a8")
@@ -57,16 +59,42 @@ class SmallRun:
     def finish(cls, folder: Path) -> "SmallRun":
         """The run in `folder`, computed as far as it is not there."""
         run = cls(folder)
-        if not run.metrics_file.exists():
+        if not run.shown_file.exists():
             torch.manual_seed(0)  # LPIPS on random weights is a distance too
             state = {f"features.{name}": value for name, value in alexnet_features().state_dict().items()}
             torch.save(state, run._alexnet)
-            run_experiment(run.config, folder / "run", "", WORDS)
+            run.again()
         return run
+
+    def again(self, *words: str) -> subprocess.CompletedProcess:
+        """The command once more, with other words at its end; it must end well."""
+        done = subprocess.run([*self.command, *words], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        self.shown_file.write_text(done.stdout)
+        return done
+
+    def copy(self, folder: Path) -> "SmallRun":
+        """The same elsewhere."""
+        shutil.copytree(self.folder, folder)
+        return SmallRun(folder)
+
+    def anew(self, folder: Path) -> "SmallRun":
+        """The same, of which nothing is computed yet."""
+        folder.mkdir()
+        shutil.copy(self._alexnet, folder)
+        return SmallRun(folder)
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "run.py", f"hydra.run.dir={self.folder}/run", *self._words]
+
+    @property
+    def _words(self) -> list[str]:
+        return [*WORDS, f"store={self.folder}/store", f"protocol.lpips_weights={self._alexnet}"]
 
     @cached_property
     def config(self):
-        return compose_run_config([*WORDS, f"store={self.folder}/store", f"protocol.lpips_weights={self._alexnet}"])
+        return compose_run_config(self._words)
 
     @property
     def _alexnet(self) -> Path:
@@ -75,6 +103,11 @@ class SmallRun:
     @property
     def metrics_file(self) -> Path:
         return self.folder / "run" / "metrics.json"
+
+    @property
+    def shown_file(self) -> Path:
+        """What the command printed."""
+        return self.folder / "shown.txt"
 
     @cached_property
     def metrics(self) -> dict[str, dict]:

@@ -22,6 +22,7 @@ def test_as_many_samples_as_held_out_clips_unless_the_command_line_says_otherwis
     assert command_line_config(["n_videos=70"]).n_videos == 70
 
 
+@pytest.mark.full
 def test_the_command_draws_samples_and_rewrites_its_section(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "weights"
     shutil.copytree(command_line_config(["model=tiny_latte_cc"]).model.folder(), folder)

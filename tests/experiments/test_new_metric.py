@@ -26,7 +26,7 @@ from qvd.data.shapes import Shapes
 from qvd.store.artifacts import Store
 from tests.experiments.arms import changed
 
-N_VIDEOS = 65
+N_VIDEOS = 12
 DECLARATIONS = """
 from metrics.declaration import Compared, Direction, MetricValue, Place, SetMetric, VideoMetric
 from tests.experiments.arms import changed
@@ -65,14 +65,14 @@ def added(folder, monkeypatch, declarations=DECLARATIONS):
 
 @pytest.fixture(scope="module")
 def videos():
-    """uint8 (65, 8, 3, 32, 32): clips, and the same darker."""
+    """uint8 (12, 8, 3, 32, 32): clips, and the same darker."""
     clips = torch.from_numpy(np.stack([Shapes().clip(index).frames for index in range(N_VIDEOS)]))
     return clips, (clips * 0.8).to(torch.uint8)
 
 
 def measure(videos, folder):
     """The metrics artifact of each set of videos, the first being FP's."""
-    config = compose_run_config(["model=tiny_modelscope", "quantizer=naive", f"n_videos={N_VIDEOS}"])
+    config = compose_run_config(["quantizer=naive", f"n_videos={N_VIDEOS}", "protocol.min_videos=8"])
     evaluator = Evaluator(config, Store(folder), Reporter(quiet=True))
     samples = [SimpleNamespace(key=str(i), videos=of_arm) for i, of_arm in enumerate(videos)]
     prompts = config.reference.prompts("evaluation", range(N_VIDEOS))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+import tests.environment  # noqa: F401  (one thread in each process of the run)
 from tests.end_to_end.small_run import FP, QUANTIZED, SmallRun
 
 FILE = Path(__file__).with_suffix(".json")

@@ -1,6 +1,7 @@
 """Every method on every family in every dtype of the weights, through the stages of a run."""
 
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -59,7 +60,7 @@ class Case(NamedTuple):
     ranges: Artifact
 
 
-@pytest.fixture(scope="module", params=[(f, d) for f in FAMILIES for d in DType], ids=lambda p: f"{p[0]}-{p[1].value}")
+@pytest.fixture(scope="module")
 def case(request, words, arms, tmp_path_factory):
     family, dtype = request.param
     own = [f"model.dtype={dtype.value}", f"protocol.num_frames={FRAMES}", "quantizer=fp"]
@@ -68,7 +69,15 @@ def case(request, words, arms, tmp_path_factory):
     return Case(stages, stages.ranges(stages.calibration(arms["naive"].method.calibration)))
 
 
-@pytest.mark.parametrize("name", CASES)
+def parameters():
+    """The default tier has every method on one family, and on the others the one that does most."""
+    for family, dtype, name in product(FAMILIES, DType, CASES):
+        every, most = (family, dtype) == ("modelscope", DType.bfloat16), (dtype, name) == (DType.float16, "qvd, blocks")
+        marks = () if every or most else pytest.mark.full
+        yield pytest.param((family, dtype), name, marks=marks, id=f"{family}-{dtype.value}-{name}")
+
+
+@pytest.mark.parametrize(("case", "name"), parameters(), indirect=["case"], scope="module")
 def test_quantizes_and_samples(case, arms, name):
     stages, arm = case.stages, arms[name]
     quantized = stages.quantization(arm, stages.calibration(arm.method.calibration), case.ranges)

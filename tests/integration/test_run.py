@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.small_run import BATCH, N_VIDEOS, QUANTIZED
+
 ROOT = Path(__file__).parent.parent.parent
-QUICK = [
-    "workers=2",
-    "n_videos=65",
-    "num_inference_steps=2",
-    "quantizer.calibration.num_samples=2",
-    "quantizer.calibration.num_steps=2",
-]
+QVD, BATCHES = QUANTIZED[1], -(-N_VIDEOS // BATCH)
+FEW = ["n_videos=10", "protocol.min_videos=8", "model.batch_size=4", "num_inference_steps=2"]
+QUICK = ["workers=2", *FEW, "quantizer.calibration.num_samples=2", "quantizer.calibration.num_steps=2"]
 REQUIRED = {
     *("fvd", "fvd_inf", "fvd_ci", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"),
     *("n_videos", "protocol", "extractor", "model_bytes", "bops", "kvd", "seconds"),
@@ -40,18 +38,15 @@ def without_timings(metrics):
     return {key: without_timings(value) if isinstance(value, dict) else value for key, value in plain.items()}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
-    done = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
-    assert done.returncode == 0, done.stderr
-    return store, done
+def stored(small_run):
+    """When each file of the store was written."""
+    store = small_run.folder / "store"
+    return {path.relative_to(store): path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
 
 
-def test_the_run_folder_is_printed_last_and_complete(finished):
-    store, done = finished
-    folder = Path(done.stdout.strip().splitlines()[-1])
-    assert folder == store / "run"
+def test_the_run_folder_is_printed_last_and_complete(small_run):
+    shown, folder = small_run.shown_file.read_text(), small_run.folder / "run"
+    assert shown.strip().splitlines()[-1] == str(folder)
     for name in (
         "metrics.json",
         "table.md",
@@ -63,64 +58,63 @@ def test_the_run_folder_is_printed_last_and_complete(finished):
         "wandb",
     ):
         assert (folder / name).exists(), name
-    assert "| qvd w4a8 | tiny | 65 |" in (folder / "table.md").read_text()
-    assert "Results" in done.stdout and "report: " in done.stdout
+    assert f"| {QVD} | tiny | {N_VIDEOS} |" in (folder / "table.md").read_text()
+    assert "Results" in shown and "report: " in shown
     report = (folder / "report.html").read_text()
     for figure in ("temporal levels", "temporal distances", "channel ranges", "coverage"):
         assert figure in report, figure
 
 
-def test_metrics_hold_what_was_promised(finished):
-    metrics = json.loads((finished[0] / "run" / "metrics.json").read_text())
+def test_metrics_hold_what_was_promised(small_run):
+    metrics = small_run.metrics[QVD]
     assert set(metrics) >= REQUIRED
-    assert metrics["n_videos"] == 65 and metrics["protocol"] == "tiny"
+    assert metrics["n_videos"] == N_VIDEOS and metrics["protocol"] == "tiny"
     assert metrics["fvd_ci"][0] <= metrics["fvd"] <= metrics["fvd_ci"][1]
     for name in ("fvd", "fvd_inf", "fvd_fp", "clipsim", "clip_temp", "psnr_fp", "ssim_fp", "flicker"):
         low, high = metrics[f"{name}_ci"]
         assert low <= high, name
     assert metrics["fvd_fp"] > 0 and 0 < metrics["ssim_fp"] < 1 and metrics["psnr_fp"] > 5
-    assert metrics["model_bytes"]["stored"] < metrics["arms"]["fp"]["model_bytes"]["stored"]
+    assert metrics["model_bytes"]["stored"] < small_run.metrics["fp"]["model_bytes"]["stored"]
     assert set(metrics["seconds"]) >= {"calibration", "quantization", "sampling"}
 
 
-def test_the_second_run_comes_from_the_store(finished):
-    store, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
-    first = json.loads((store / "run" / "metrics.json").read_text())
-    again = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
-    assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")} == before
-    assert json.loads((store / "run" / "metrics.json").read_text()) == first
+def test_the_second_run_comes_from_the_store(small_run, tmp_path):
+    copy = small_run.copy(tmp_path / "copy")
+    before = stored(copy)
+    copy.again()
+    assert stored(copy) == before
+    first = small_run.metrics_file.read_text().replace(str(small_run.folder), str(copy.folder))
+    assert copy.metrics_file.read_text() == first
 
 
-def test_killed_during_sampling_the_same_command_goes_on(finished, tmp_path):
-    """SIGKILL after the first batch of the quantized arm; one process then ends with two workers' metrics."""
-    words = ["quantizer=qvd", "bits=w4a8", *QUICK]
-    run_until(tmp_path, words, "quantization/*.json", 1)
-    run_until(tmp_path, words, "samples/*.json", 6)
-    written = len(list(tmp_path.glob("samples/*.json")))
-    assert written < 10
-    resumed = run(tmp_path, *words, "workers=1")
-    assert resumed.returncode == 0, resumed.stderr
-    expected = json.loads((finished[0] / "run" / "metrics.json").read_text())
-    assert without_timings(json.loads((tmp_path / "run" / "metrics.json").read_text())) == without_timings(expected)
+@pytest.mark.full
+def test_killed_during_sampling_the_same_command_goes_on(small_run, tmp_path):
+    """SIGKILL after the first batches of quantized arms; one process then ends with two workers' metrics."""
+    killed = small_run.anew(tmp_path / "killed")
+    run_until(killed.command, killed.folder / "store", "quantization/*.json", 1)
+    files = run_until(killed.command, killed.folder / "store", "samples/*.json", BATCHES + 1)
+    assert len(files) < 3 * BATCHES
+    killed.again("workers=1")
+    assert without_timings(killed.metrics) == without_timings(small_run.metrics)
 
 
+@pytest.mark.full
 def test_killed_during_reconstruction_the_same_command_goes_on_at_the_next_unit(tmp_path):
     """SIGKILL after the second unit; the weights are bit-equal to those of a run that was let alone."""
     settings = ["adaround.iterations=5", "adaround.entries=8", "lsq.iterations=2", "lsq.entries=8"]
     words = ["quantizer=qdiffusion", "bits=w4a8", *QUICK, *(f"quantizer.{setting}" for setting in settings)]
     killed, alone, units = tmp_path / "killed", tmp_path / "alone", "quantization/*.work/rounding/*.safetensors"
-    finished = run_until(killed, words, units, 2)
+    finished = run_until(command(killed, *words), killed, units, 2)
     assert not list(killed.glob("quantization/*.json"))
-    later = run_until(killed, words, units, len(finished) + 1)
+    later = run_until(command(killed, *words), killed, units, len(finished) + 1)
     assert finished.items() <= later.items(), "a finished unit was learned again"
     for store in (killed, alone):
-        run_until(store, words, "quantization/*.json", 1)
+        run_until(command(store, *words), store, "quantization/*.json", 1)
     resumed, expected = (next(store.glob("quantization/*.safetensors")).read_bytes() for store in (killed, alone))
     assert resumed == expected
 
 
+@pytest.mark.full
 def test_interrupted_a_run_ends_at_once_and_says_so_in_one_line(tmp_path):
     """Ctrl-C in a terminal reaches the run and its workers."""
     words = command(tmp_path, "quantizer=naive", "bits=w4a8", *QUICK)
@@ -133,9 +127,9 @@ def test_interrupted_a_run_ends_at_once_and_says_so_in_one_line(tmp_path):
     assert "Traceback" not in shown and "leaked" not in shown
 
 
-def run_until(store, words, pattern, count):
+def run_until(words, store, pattern, count):
     """Run, and SIGKILL as soon as `count` files are in the store; these, and when each was written."""
-    process = subprocess.Popen(command(store, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     files = wait_for_files(process, store, pattern, count)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -151,40 +145,43 @@ def wait_for_files(process, store, pattern, count):
     return files
 
 
-def test_a_damaged_store_file_is_recomputed_with_a_warning(finished):
-    store, _ = finished
-    victim = next((store / "quantization").glob("*.safetensors"))
-    victim.write_bytes(victim.read_bytes()[:-8])
-    again = run(store, "quantizer=qvd", "bits=w4a8", *QUICK)
-    assert again.returncode == 0, again.stderr
-    assert "damaged store file" in again.stderr
+@pytest.mark.full
+def test_a_damaged_store_file_is_recomputed_with_a_warning(small_run, tmp_path):
+    copy = small_run.copy(tmp_path / "copy")
+    victim = next((copy.folder / "store" / "quantization").glob("*.safetensors"))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-8])
+    assert "damaged store file" in copy.again().stderr
+    assert victim.read_bytes() == whole
 
 
-def test_a_multirun_ends_in_one_table(finished):
-    store, _ = finished
-    words = ["hydra.mode=MULTIRUN", "quantizer=qvd,naive", "bits=w4a8", f"hydra.sweep.dir={store}/sweep", *QUICK]
+@pytest.mark.full
+def test_a_multirun_ends_in_one_table(tmp_path):
+    words = ["bits=w4a8", *QUICK]
     noted = ["objective=psnr_fp", "+hydra.callbacks.returned._target_=tests.integration.returned.Returned"]
-    done = run(store, *words, *noted)
+    sweep = ["hydra.mode=MULTIRUN", "quantizer=qvd,naive", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = run(tmp_path, *sweep, *words, *noted)
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip().splitlines()[-1]) == store / "sweep"
-    records = json.loads((store / "sweep" / "metrics.json").read_text())
+    assert Path(done.stdout.strip().splitlines()[-1]) == tmp_path / "sweep"
+    records = json.loads((tmp_path / "sweep" / "metrics.json").read_text())
     assert [(record["quantizer"], record["bits"]) for record in records] == [
         ("fp", "fp"),
         ("qvd", "w4a8"),
         ("naive", "w4a8"),
     ]
-    alone = json.loads((store / "run" / "metrics.json").read_text())
+    assert run(tmp_path, "quantizer=qvd", *words).returncode == 0
+    alone = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert records[1]["fvd_fp"] == alone["fvd_fp"]
-    returned = [float((store / "sweep" / f"returned-{job}").read_text()) for job in range(2)]
+    returned = [float((tmp_path / "sweep" / f"returned-{job}").read_text()) for job in range(2)]
     assert returned == [record["psnr_fp"] for record in records[1:]], "a sweeper must get each job's objective"
 
 
-def test_a_sweep_goes_on_after_a_failed_job(finished):
-    store, _ = finished
-    words = ["hydra.mode=MULTIRUN", "quantizer=qvd", "bits=w4a8", f"hydra.sweep.dir={store}/failing", *QUICK]
-    done = run(store, *words, "seed=-1,0")
+@pytest.mark.full
+def test_a_sweep_goes_on_after_a_failed_job(tmp_path):
+    words = ["hydra.mode=MULTIRUN", "quantizer=naive", "bits=w4a8", f"hydra.sweep.dir={tmp_path}/failing", *QUICK]
+    done = run(tmp_path, *words, "seed=-1,0")
     assert done.returncode == 2
-    records = json.loads((store / "failing" / "metrics.json").read_text())
+    records = json.loads((tmp_path / "failing" / "metrics.json").read_text())
     assert [(record["setting"], "error" in record) for record in records] == [
         ("seed=0", False),
         ("seed=0", False),
@@ -192,13 +189,11 @@ def test_a_sweep_goes_on_after_a_failed_job(finished):
     ]
 
 
-def test_a_folder_of_videos_as_reference(finished, footage):
-    store, _ = finished
-    done = run(
-        store, "quantizer=fp", "n_videos=65", "num_inference_steps=2", "dataset=folder", f"dataset.root={footage}"
-    )
+@pytest.mark.full
+def test_a_folder_of_videos_as_reference(tmp_path, footage):
+    done = run(tmp_path, "quantizer=fp", *FEW, "dataset=folder", f"dataset.root={footage}")
     assert done.returncode == 0, done.stderr
-    assert "folder" in (store / "run" / "table.md").read_text()
+    assert "folder" in (tmp_path / "run" / "table.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -208,16 +203,21 @@ def test_a_folder_of_videos_as_reference(finished, footage):
         (["bits=w99a8"], "error: bits=w99a8: allowed are"),
         (["n_videos=3"], "error: n_videos=3: must be"),
         (["objective=psnr"], "error: objective=psnr: allowed are"),
-        (["quantizer.rules=[{pattern: nothing.*, weight_bits: 8, activation_bits: 8}]", *QUICK], "matches no layer"),
+        pytest.param(
+            ["quantizer.rules=[{pattern: nothing.*, weight_bits: 8, activation_bits: 8}]", *QUICK],
+            "matches no layer",
+            marks=pytest.mark.full,
+        ),
     ],
 )
-def test_bad_input_ends_with_one_line_and_no_traceback(words, message, finished):
-    done = run(finished[0], *words)
+def test_bad_input_ends_with_one_line_and_no_traceback(words, message, tmp_path):
+    done = run(tmp_path, *words)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_every_unusable_video_is_named_or_counted(tmp_path, footage):
     """Truncated, empty and no video at all, in UCF-101's layout, through the command line."""
     folder = tmp_path / "UCF-101" / "YoYo"

@@ -140,7 +140,7 @@ def test_videomae_from_pretrained(videomae_v2, videos, tmp_path):
         VideoMAEExtractor(VideoMAEForVideoClassification(config))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_videomae_giant_has_the_published_size():
     from transformers import VideoMAEForVideoClassification
 

@@ -58,6 +58,7 @@ def test_logits_equal_the_golden(network, golden):
     assert relative_error(network(x), torch.from_numpy(golden["logits"])) < 1e-4
 
 
+@pytest.mark.full
 def test_extractor_and_torchscript_export_agree(network, state_dict, tmp_path):
     torch.save(state_dict, tmp_path / "i3d.pt")
     extractor = load_extractor("i3d", tmp_path / "i3d.pt")

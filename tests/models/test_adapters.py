@@ -26,7 +26,7 @@ SHIPPED = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
 PROMPTS = ["a red circle moving left on a plain background", "a blue cross growing on a striped background"]
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *SHIPPED])
+@pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.full) for name in SHIPPED)])
 def adapter(request, random_adapter):
     if request.param in FAMILIES:
         return random_adapter(request.param)

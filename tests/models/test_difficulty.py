@@ -19,6 +19,8 @@ from qvd.options.model import DType, Offload
 from tests.architectures import ARCHITECTURES, SIZES, build
 from tests.models.conftest import FAMILIES
 
+# Shrinking a whole network takes minutes.
+FEW = settings(max_examples=settings.default.max_examples // 10, phases=[Phase.generate])
 SMALL = {"width": 16, "heads": 2, "frames": 3, "text": 8}
 TEMPORAL = ("time_emb_proj", "adaln_single.linear", "adaLN_modulation.1")
 # What the dial must reach, by the end of the readers' names: sites of the issue that the architecture has.
@@ -60,7 +62,9 @@ def temporal_sites(model):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@settings(max_examples=2, deadline=None, phases=[Phase.generate])  # shrinking a whole network takes minutes
+@settings(
+    max_examples=settings.default.max_examples // 10, phases=[Phase.generate]
+)  # shrinking a whole network takes minutes
 @given(sizes=SIZES, disparity=st.floats(1.5, 100), asymmetry=st.floats(0, 3), skew=st.floats(0.1, 2))
 @torch.no_grad()
 def test_function_is_kept(architecture, sizes, disparity, asymmetry, skew):
@@ -140,7 +144,7 @@ SHIPPED = sorted(path.stem for path in (CONF / "model").glob("tiny_*.yaml"))
 PROMPT = "a red circle moving left on a plain background"
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *SHIPPED])
+@pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.full) for name in SHIPPED)])
 def adapter(request, random_adapter):
     if request.param in FAMILIES:
         return random_adapter(request.param)

@@ -40,6 +40,7 @@ def test_the_table_names_what_differs_from_the_config():
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_runs_in_bfloat16_with_random_weights(family, random_adapter, tmp_path):
     words = [f"{key}={value}" for key, value in DEFAULTS.items()]

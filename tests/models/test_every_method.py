@@ -1,6 +1,7 @@
 """Every method quantizes every family, from calibration to a denoiser that runs."""
 
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from tests.models.conftest import FAMILIES
 from tests.tiny_unet import context_of
 
 STEPS = 2
+DEFAULT_TIER = {"modelscope": "qvd", "animatediff": "vidit_q", "latte": "smoothquant", "latte_class": "ptq4dm"}
 LEARNING = [f"adaround.{key}" for key in ("iterations=1", "entries=2", "sweeps=1")]
 OPTIONS = {
     "naive": [],
@@ -41,7 +43,7 @@ class Case(NamedTuple):
     timesteps: torch.Tensor
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module")
 def case(request, random_adapter):
     adapter = replace(random_adapter(request.param), batch_size=2)
     pipeline = load_pipeline(adapter, "cpu")
@@ -53,7 +55,13 @@ def case(request, random_adapter):
     return Case(adapter, denoiser, calibration, observe(denoiser, calibration, 4), adapter.timesteps(pipeline, STEPS))
 
 
-@pytest.mark.parametrize("quantizer", OPTIONS)
+def parameters():
+    for family, quantizer in product(FAMILIES, OPTIONS):
+        marks = () if DEFAULT_TIER[family] == quantizer else pytest.mark.full
+        yield pytest.param(family, quantizer, marks=marks, id=f"{family}-{quantizer}")
+
+
+@pytest.mark.parametrize(("case", "quantizer"), parameters(), indirect=["case"], scope="module")
 def test_quantizes_and_runs(case, quantizer):
     words = [f"quantizer={quantizer}", *(f"quantizer.{word}" for word in OPTIONS[quantizer])]
     method = compose_run_config(words).arms[0].method

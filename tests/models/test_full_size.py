@@ -27,7 +27,13 @@ def full_size(model, *words):
     return compose_run_config([f"model={model}", "model.init=random", *words])
 
 
-@pytest.fixture(scope="module", params=FULL_SIZE)
+# The three unconditional models are one architecture.
+REPEATED = ("latte_ffs", "latte_taichi")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(m, marks=pytest.mark.full if m in REPEATED else ()) for m in FULL_SIZE]
+)
 def config(request):
     return full_size(request.param)
 
@@ -68,6 +74,9 @@ def test_memory_is_estimated_per_stage_and_refused_with_advice(config, monkeypat
         check_memory(config.model, "cpu")
 
 
+@pytest.mark.parametrize(
+    "config", [pytest.param(m, marks=() if m == "latte_ucf101" else pytest.mark.full) for m in FULL_SIZE], indirect=True
+)
 def test_offload_needs_less_memory_and_is_advised_once(config):
     none, parts, layers = (required_memory(replace(config.model, offload=offload)) for offload in Offload)
     for stage, needed in none.items():
@@ -96,6 +105,7 @@ def released_names(depth):
     return {*fixed, *(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))}
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_a_released_checkpoint_loads_strictly_and_runs(tmp_path):
     """28 blocks of 1152 channels in the released layout; in bfloat16 and for 2 of 16 frames, to be quick."""

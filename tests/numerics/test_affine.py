@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qvd.calibration.observers import HistogramObserver
@@ -84,7 +84,6 @@ def test_all_zero_weight_has_a_usable_scale(method):
     assert (quantized.dequantize() == 0).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(n_bits=st.integers(2, 8), low=st.floats(-100, 0), high=st.floats(0, 100), symmetric=st.booleans())
 def test_levels_map_to_themselves(n_bits, low, high, symmetric):
     low, high = torch.tensor(low), torch.tensor(high)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qvd.numerics.grids import AffineGrid, Log2Grid, LogTauGrid, MixedGrid, PowerGrid, grid_from_dict
@@ -30,7 +30,6 @@ def test_codebook_has_exactly_its_levels_and_each_is_itself(n_bits):
         torch.testing.assert_close(grid(book), book, rtol=1e-12, atol=1e-300)
 
 
-@settings(max_examples=50, deadline=None)
 @given(n_bits=st.integers(3, 8), values=st.lists(st.floats(-6, 6, width=32), min_size=1, max_size=20))
 def test_outputs_are_levels_and_quantizing_twice_changes_nothing(n_bits, values):
     x = torch.tensor(values, dtype=torch.float64)

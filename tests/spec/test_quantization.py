@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
@@ -26,7 +26,6 @@ def naive(unet, ranges, calibration, adapter, bits):
     return Naive().quantize(unet, ranges, calibration, context)
 
 
-@settings(max_examples=30, deadline=None)
 @given(n_bits=st.integers(2, 8), shape=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_packing_round_trip(n_bits, shape, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -50,7 +50,7 @@ def test_equal_neighbours_and_longer_steps_count_as_preserved():
 
 
 @pytest.mark.parametrize("n_bits", range(3, 9))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6))
 def test_selected_never_has_lower_td1_than_uniform(n_bits, seed):
     """TD1 of what the grids make of the features, not of what the selection says of itself."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -37,7 +37,6 @@ def site_of(layer, bits=(8, 8), disparity=2.0, seed=0, name="layer"):
     return ScriSite(name, layer, SiteBits(*bits, "test"), observer.result(), rows, SETTINGS), x
 
 
-@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 999), weight=st.sampled_from([4, 8]), activation=st.sampled_from([4, 8]), conv=st.booleans())
 def test_guarded_never_loses_its_objective(seed, weight, activation, conv):
     torch.manual_seed(seed)

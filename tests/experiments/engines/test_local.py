@@ -40,6 +40,7 @@ def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.full
 def test_a_bug_in_a_worker_comes_with_its_traceback(config):
     with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*AttributeError"):
         fill_store(replace(config, model_choice=None), [config.floating_point(65)], [], Reporter(quiet=True))
