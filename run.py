@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.build import build_run_config, check_group_choices
-from experiments.errors import one_line_errors
+from metrics.errors import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

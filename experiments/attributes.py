@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments.config.build import CONF, GROUPS, build_run_config, check_group_choices
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
+from metrics.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.report.tabular import Cell, Column, Table, render_terminal
 from experiments.stages.stages import Stages

@@ -23,7 +23,7 @@ from rich.table import Table
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF, GROUPS
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
+from metrics.errors import one_line_errors
 from experiments.float32_layers import fastest_layers
 from experiments.progress import Reporter
 from experiments.stages.stages import StageOutput, Stages

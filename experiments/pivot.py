@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.errors import one_line_errors
+from metrics.errors import one_line_errors
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
