@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metrics.errors import one_line_errors
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
+from metrics.errors import one_line_errors
 from metrics.registry import fidelity_metrics
 
 EMPTY = Cell("")

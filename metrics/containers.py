@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -75,7 +75,7 @@ def _element_size(data: bytes, position: int) -> tuple[int, int]:
     return int.from_bytes(data[position : position + width]) & ((1 << 7 * width) - 1), position + width
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lacks_tail(path: Path, size: int, modified: int) -> bool:
     """Whether no frame near the promised end is found, neither by a jump nor in order; by a capture of its own, because
     in some containers a jump cannot be taken back."""

@@ -28,9 +28,7 @@ class Source(NamedTuple):
     start: int | None = None
 
 
-def choose_clips(
-    videos: list[Path], protocol: Protocol, count: int, counts: FrameCounts | None = None
-) -> list[Source]:
+def choose_clips(videos: list[Path], protocol: Protocol, count: int, counts: FrameCounts | None = None) -> list[Source]:
     """The reference clips of a protocol, at most `count`, in the order of the videos.
 
     Only `windows` opens videos, as many as it needs, for their numbers of frames. A video without a window comes with a

@@ -112,7 +112,7 @@ def open_reader(path: Path) -> FrameReader:
     """A reader at the first frame.
 
     Raises:
-        VideoError: cannot be read, empty, not a video, no video stream, truncated, or of a codec that nothing here knows.
+        VideoError: cannot be read, empty, not a video, no video stream, truncated, or of a codec unknown here.
     """
     check_whole(path)
     reader = OpenCVReader(path)
@@ -123,7 +123,9 @@ def open_reader(path: Path) -> FrameReader:
     other = FFmpegReader(path)
     if not other.decodes:
         other.close()
-        raise VideoError(f"{path}: no frame can be decoded: damaged, or its codec {reader.codec or '?'} is not known here")
+        raise VideoError(
+            f"{path}: no frame can be decoded: damaged, or its codec {reader.codec or '?'} is not known here"
+        )
     other.promised = reader.promised
     return other
 

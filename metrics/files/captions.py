@@ -10,8 +10,20 @@ from typing import Any, NamedTuple
 
 from metrics.files.text import parse_json, read_json, read_text
 
-VIDEO_KEYS = "video file_name filename file video_path path name video_id clip_name image_id id".split()
-CAPTION_KEYS = "caption prompt text sentence captions prompts sentences prompt_en".split()
+VIDEO_KEYS = [
+    "video",
+    "file_name",
+    "filename",
+    "file",
+    "video_path",
+    "path",
+    "name",
+    "video_id",
+    "clip_name",
+    "image_id",
+    "id",
+]
+CAPTION_KEYS = ["caption", "prompt", "text", "sentence", "captions", "prompts", "sentences", "prompt_en"]
 LISTS = ("sentences", "annotations")
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
 
@@ -32,8 +44,8 @@ def read_captions(file: str | Path) -> list[Entry]:
     """The entries of a file, in its order; by its suffix:
 
     .json: {video: caption or captions}, a list of {video, caption}, a list of captions, or an object with such a list
-    as `sentences` or `annotations`; .jsonl: one {video, caption} or caption a line; .csv, .tsv: with a header that has a
-    column of captions and may have one of videos; .txt: one caption a line. `VIDEO_KEYS` and `CAPTION_KEYS` are the
+    as `sentences` or `annotations`; .jsonl: one {video, caption} or caption a line; .csv, .tsv: with a header that has
+    a column of captions and may have one of videos; .txt: one caption a line. `VIDEO_KEYS` and `CAPTION_KEYS` are the
     names that such keys and columns may have.
 
     Raises:
@@ -84,7 +96,9 @@ def _of_table(text: str, delimiter: str, file: Path) -> list[Entry]:
     for row in reader:
         where = f"{file}: line {reader.line_num}"
         if None in row:
-            raise ValueError(f"{where} has more fields than the header's {len(header)}; a caption with a comma is quoted")
+            raise ValueError(
+                f"{where} has more fields than the header's {len(header)}; a caption with a comma is quoted"
+            )
         entries.append(_entry(row, where))
     return entries
 

@@ -1,4 +1,4 @@
-"""The one order of everything that people bring as files: by name, numbers by their value, so that 2.avi precedes 10.avi."""
+"""The one order of all that people bring as files: by name, numbers by their value, so that 2.avi precedes 10.avi."""
 
 from __future__ import annotations
 
