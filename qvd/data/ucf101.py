@@ -27,7 +27,7 @@ class Split(Enum):
 
 @dataclass(frozen=True)
 class UCF101(VideoFiles):
-    """Every file of the class folders, or those of an official list, in natural order. The caption is the class's sentence.
+    """Every file of the class folders, or those of an official list, in natural order; the class's sentence as caption.
 
     Attributes:
         split: all videos, or the official train or test list.
