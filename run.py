@@ -14,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.build import build_run_config, check_group_choices
-from experiments.errors import one_line_errors
 from experiments.sweep import job_errors
+from metrics.errors import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 
 from experiments.config.build import CONF, GROUPS, build_run_config, check_group_choices
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.report.tabular import Cell, Column, Table, render_terminal
 from experiments.stages.stages import Stages
+from metrics.errors import one_line_errors
 from metrics.extractors.shapes_classifier import ShapesClassifier, attribute_accuracy
 from metrics.frechet import frechet_distance
 from qvd.data.shapes import ATTRIBUTES, Shapes

@@ -23,10 +23,10 @@ from rich.table import Table
 from experiments.attributes import compose_run_config
 from experiments.config.build import CONF, GROUPS
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
 from experiments.float32_layers import fastest_layers
 from experiments.progress import Reporter
 from experiments.stages.stages import StageOutput, Stages
+from metrics.errors import one_line_errors
 from qvd.options.model import DType
 from qvd.store.artifacts import Store
 from qvd.store.memory import PeakMemory

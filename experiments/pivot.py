@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.errors import one_line_errors
 from experiments.record import arm_from_record
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
 from experiments.result import ArmMetrics
+from metrics.errors import one_line_errors
 from metrics.registry import fidelity_metrics
 
 EMPTY = Cell("")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.errors import BAD, BAD_INPUT, error_lines, print_error
+from metrics.errors import BAD, BAD_INPUT, error_lines, print_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metrics.decoding import DECODER, Source
+from metrics.decoder import DECODER
+from metrics.decoding import Source
 from metrics.extractors.base import VideoExtractor, file_sha256
+from metrics.files.tree import frame_files
 from metrics.options import ClipRule
 
 
@@ -58,13 +60,31 @@ class FeatureKey:
 
 
 def manifest(sources: Sequence[Source]) -> str:
-    """SHA-256 over the names and bytes of the clips' files and their chosen first frames, in the order given."""
+    """SHA-256 over the names and bytes of the clips' files and their chosen first frames, in the order given.
+
+    A file that cannot be read counts by its name alone: whether that is an error is for whoever reads the clips.
+    """
     digest = hashlib.sha256()
     for path, clips in groupby(sources, key=attrgetter("path")):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            digest.update(f"{path.name}/{file.name} {file_sha256(file)}\n".encode())
+        for file in _files(path):
+            digest.update(f"{path.name}/{file.name} {_file_sha256(file)}\n".encode())
         digest.update(f"{[clip.start for clip in clips]}\n".encode())
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """What a clip of this path is read from."""
+    try:
+        return frame_files(path) if path.is_dir() else [path]
+    except OSError:
+        return [path]
+
+
+def _file_sha256(file: Path) -> str:
+    try:
+        return file_sha256(file)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 @dataclass(frozen=True)

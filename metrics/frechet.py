@@ -72,18 +72,21 @@ def frechet_distance(features_a: Features, features_b: Features) -> float:
         features_b: (M, D).
 
     Returns:
-        The squared-distance form d² used by FID and FVD, in squared feature units.
+        The squared-distance form d² used by FID and FVD, in squared feature units; 0 exactly for the same samples.
 
     Raises:
         ValueError: not two-dimensional, different D, fewer than 2 rows, or values that are not finite.
     """
     a, b = as_matrix(features_a, minimum=2), as_matrix(features_b, minimum=2)
     check_same_width(a.shape[1], b.shape[1])
+    if same_samples(a, b):
+        return 0.0
     if min(len(a), len(b)) >= a.shape[1]:
         return frechet_from_statistics(FeatureStatistics.from_features(a), FeatureStatistics.from_features(b))
     mean_term = (a.mean(0) - b.mean(0)).square().sum()
     a, b = _scaled_deviations(a), _scaled_deviations(b)
-    return float(mean_term + a.square().sum() + b.square().sum() - 2 * trace_sqrt_from_deviations(a, b))
+    traces = a.square().sum() + b.square().sum()
+    return float((mean_term + traces - 2 * trace_sqrt_from_deviations(a, b)).clamp_min(0))
 
 
 def frechet_from_statistics(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -95,7 +98,7 @@ def frechet_from_statistics(a: FeatureStatistics, b: FeatureStatistics) -> float
     check_same_width(len(a.mean), len(b.mean))
     traces = a.covariance.trace() + b.covariance.trace()
     cross = trace_sqrt_from_covariances(a.covariance, b.covariance)
-    return float((a.mean - b.mean).square().sum() + traces - 2 * cross)
+    return float(((a.mean - b.mean).square().sum() + traces - 2 * cross).clamp_min(0))
 
 
 def trace_sqrt_from_covariances(cov_a: Tensor, cov_b: Tensor) -> Tensor:
@@ -162,6 +165,9 @@ def frechet_infinity(
         paired: row i of both sides belongs to the same prompt; parts then keep pairs together. Split apart, small
             parts would differ in their prompts, which the whole sets do not, and the extrapolation would overshoot.
 
+    Returns:
+        The fit; 0 for the same samples on both sides, whose parts would differ although the sets do not.
+
     Raises:
         ValueError: fewer than 4 samples on a side.
     """
@@ -171,7 +177,10 @@ def frechet_infinity(
         raise ValueError(f"{fewest} videos are too few to extrapolate from two parts: need 4")
     generator = torch.Generator().manual_seed(seed)
     splits = range(1, min(max_splits, max(2, fewest // x.shape[1])) + 1)
-    distances = [_mean_split_distance(x, y, k, repeats if k > 1 else 1, generator, paired) for k in splits]
+    if same_samples(x, y):
+        distances = [0.0 for _ in splits]
+    else:
+        distances = [_mean_split_distance(x, y, k, repeats if k > 1 else 1, generator, paired) for k in splits]
     sizes = [len(x) // k for k in splits]
     inverse = 1 / np.array(sizes)
     slope, value = np.polyfit(inverse, distances, 1)
@@ -217,6 +226,14 @@ def as_matrix(features: Features, minimum: int = 1) -> Tensor:
     if not x.isfinite().all():
         raise ValueError(f"features of {(~x.isfinite()).any(1).sum()} of {len(x)} videos are not finite")
     return x
+
+
+def same_samples(a: Features, b: Features) -> bool:
+    """Whether two sets of features hold the same rows, in any order."""
+    x, y = as_matrix(a), as_matrix(b)
+    if x.shape != y.shape or not torch.equal(x[:, 0].sort().values, y[:, 0].sort().values):
+        return False
+    return torch.equal(x, y) or np.array_equal(*(z.numpy()[np.lexsort(z.numpy().T)] for z in (x, y)))
 
 
 def check_same_width(a: int, b: int) -> None:

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metrics.extractors.base import VideoExtractor
-from metrics.frechet import Features, frechet_distance, frechet_infinity
+from metrics.frechet import Features, frechet_distance, frechet_infinity, same_samples
 from metrics.intervals import bootstrap_interval, paired_bootstrap_interval
 
 MINIMUM_VIDEOS = 8
@@ -57,9 +57,9 @@ def fvd_report(
     """
     n_videos, n_reference = len(generated_features), len(reference_features)
     check_enough_videos(n_videos, n_reference)
-    fewest = min(n_videos, n_reference)
     fit = frechet_infinity(generated_features, reference_features, seed=seed, paired=paired)
-    warnings = (*bias_warning(fewest), *infinity_warning(fewest, generated_features.shape[1]))
+    pair = generated_features, reference_features
+    warnings = (*bias_warning(*pair), *infinity_warning(*pair))
     return FVDReport(
         fvd=frechet_distance(generated_features, reference_features),
         fvd_inf=fit.value,
@@ -93,16 +93,26 @@ def check_enough_videos(n_videos: int, n_reference: int) -> None:
         )
 
 
-def bias_warning(fewest: int) -> tuple[str, ...]:
-    """What must be known of the FVD of so few videos on a side; empty for enough."""
+def bias_warning(features: Features, reference: Features) -> tuple[str, ...]:
+    """What must be known of the FVD of these sets; empty for enough videos."""
+    fewest = min(len(features), len(reference))
+    if same := same_warning(features, reference):
+        return same
     few = fewest < RECOMMENDED_VIDEOS
     return (f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}",) if few else ()
 
 
-def infinity_warning(fewest: int, num_features: int) -> tuple[str, ...]:
-    """What must be known of FVD∞ of so few videos on a side; empty for enough."""
-    few = fewest < 2 * num_features
-    return (f"fvd_inf is too high: fewer than {2 * num_features} videos",) if few else ()
+def infinity_warning(features: Features, reference: Features) -> tuple[str, ...]:
+    """What must be known of FVD∞ of these sets; empty for enough videos, and for the same ones on both sides."""
+    enough = 2 * features.shape[1]
+    few = min(len(features), len(reference)) < enough and not same_samples(features, reference)
+    return (f"fvd_inf is too high: fewer than {enough} videos",) if few else ()
+
+
+def same_warning(features: Features, reference: Features) -> tuple[str, ...]:
+    """That there is nothing to compare, where there is not."""
+    same = same_samples(features, reference)
+    return (f"both sides are the same {len(features)} videos",) if same else ()
 
 
 class FrechetVideoDistance(Metric):

@@ -13,6 +13,7 @@ from metrics.frechet import (
     frechet_distance,
     frechet_infinity,
     matrix_sqrt,
+    same_samples,
     sum_of_roots,
     trace_sqrt_from_covariances,
 )
@@ -38,8 +39,10 @@ def bootstrap_interval(
         seed: of the resampling.
 
     Returns:
-        (low, high).
+        (low, high); [0, 0] for the same videos on both sides.
     """
+    if same_samples(features, reference):
+        return 0.0, 0.0
     replicate = bootstrap_distances(features, reference, replicates, seed)
     return _basic_interval(frechet_distance(features, reference), replicate, level)
 
@@ -65,7 +68,8 @@ def paired_bootstrap_interval(
 
     What is resampled: the pairs. Resampling one side alone would count the prompts' variety as error, although both
     sides share it. Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of
-    magnitude, so the interval is d times the replicates' quantiles relative to their mean (ours); it stays positive.
+    magnitude, so the interval is d times the replicates' quantiles relative to their mean (ours); it stays positive,
+    and is [0, 0] where no replicate tells the sides apart.
 
     Args:
         features: (N, D).
@@ -83,6 +87,8 @@ def paired_bootstrap_interval(
     x, y = as_matrix(features, minimum=2), as_matrix(reference, minimum=2)
     if x.shape != y.shape:
         raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if same_samples(x, y):
+        return 0.0, 0.0
     replicate = torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
     low, high = (
         frechet_distance(x, y)
@@ -116,9 +122,11 @@ def infinity_interval(
         paired: row i of both sides belongs to the same prompt.
 
     Returns:
-        (low, high).
+        (low, high); [0, 0] for the same videos on both sides.
     """
     x, y = as_matrix(features, minimum=4), as_matrix(reference, minimum=4)
+    if same_samples(x, y):
+        return 0.0, 0.0
     draws = torch.randint(len(x), (replicates, len(x)), generator=torch.Generator().manual_seed(seed))
     values = [
         frechet_infinity(x[rows], y[rows] if paired else y, repeats=2, seed=seed + i, paired=paired).value
@@ -177,7 +185,7 @@ def weighted_distance(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     root = (w / (w.sum() - 1)).sqrt()
     a, b = (x[drawn] - mean_x) * root, (y[drawn] - mean_y) * root
     cross = trace_sqrt_from_covariances(a.T @ a, b.T @ b)
-    return (mean_x - mean_y).square().sum() + a.square().sum() + b.square().sum() - 2 * cross
+    return ((mean_x - mean_y).square().sum() + a.square().sum() + b.square().sum() - 2 * cross).clamp_min(0)
 
 
 def _resampled_gram(z: Tensor, weights: Tensor) -> Tensor:

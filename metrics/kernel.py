@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from metrics.frechet import Features
+from metrics.frechet import Features, same_samples
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ def kernel_distance(
 ) -> KernelDistance:
     """KVD, the video form of KID; unlike FVD its estimate is unbiased at any N.
 
-    The kernel is (x·y / D + 1)³. Sets smaller than `subset_size` are used whole, once.
+    The kernel is (x·y / D + 1)³. Sets smaller than `subset_size` are used whole, once. The same videos on both sides
+    are at 0: the estimator, which takes the sides for independent, would be far below.
 
     Args:
         features: (N, D).
@@ -39,6 +40,8 @@ def kernel_distance(
     size = min(subset_size, len(x), len(y))
     if size < 2:
         raise ValueError(f"{size} videos are too few for a kernel distance: need at least 2")
+    if same_samples(x, y):
+        return KernelDistance(0.0, 0.0)
     if size == len(x) == len(y):
         return KernelDistance(float(poly_mmd(y, x)), 0.0)
     generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional import image
 
+from metrics.checkpoint import load_weights_, read_checkpoint
+
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 SMALLEST = 31
@@ -27,16 +29,20 @@ class LPIPS(nn.Module):
     Args:
         alexnet: state dict in torchvision's names; the classifier's keys are not used.
         heads: weights (1, C, 1, 1) of the five linear heads; by default those that torchmetrics ships.
+        source: of the state dict, for errors.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, alexnet: dict[str, Tensor], heads: list[Tensor] | None = None) -> None:
+    def __init__(
+        self, alexnet: dict[str, Tensor], heads: list[Tensor] | None = None, source: str | Path = "AlexNet"
+    ) -> None:
         super().__init__()
         self.features = alexnet_features()
         prefix = "features."
-        self.features.load_state_dict({k.removeprefix(prefix): v for k, v in alexnet.items() if k.startswith(prefix)})
+        own = {key.removeprefix(prefix): value for key, value in alexnet.items() if key.startswith(prefix)}
+        load_weights_(self.features, own, source)
         for i, head in enumerate(heads or torchmetrics_heads()):
             self.register_buffer(f"head_{i}", head)
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))
@@ -46,7 +52,7 @@ class LPIPS(nn.Module):
     @classmethod
     def from_file(cls, path: str | Path) -> LPIPS:
         """Load torchvision's `alexnet-owt-7be5be79.pth` (see ALEXNET_URL)."""
-        return cls(torch.load(path, map_location="cpu", weights_only=True))
+        return cls(read_checkpoint(path), source=path)
 
     @torch.inference_mode()
     def forward(self, videos: Tensor, reference: Tensor) -> Tensor:

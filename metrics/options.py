@@ -12,8 +12,8 @@ EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
 class ClipChoice(StrEnum):
     """Which videos of the reference are used.
 
-    `first`: the first N in name order; `random`: N by a seeded draw; `windows`: every non-overlapping window of the
-    videos in name order, until there are N, for folders of few and long videos.
+    `first`: the first N in natural order; `random`: N by a seeded draw; `windows`: every non-overlapping window of the
+    videos in natural order, until there are N, for folders of few and long videos.
     """
 
     first = "first"
@@ -77,6 +77,7 @@ class Protocol:
     Attributes:
         name: as printed beside the value.
         n_videos: of each side.
+        n_reference: of the reference, where it has another number; None: as many as generated videos.
         min_videos: fewer are refused.
         num_frames: per clip.
         resolution: side to which both sides are brought before the extractor's own resize.
@@ -97,6 +98,7 @@ class Protocol:
     min_videos: int
     num_frames: int
     resolution: int
+    n_reference: int | None = None
     choice: ClipChoice = ClipChoice.first
     random_start: bool = False
     stride: int = 1
@@ -113,6 +115,10 @@ class Protocol:
             raise ValueError(f"protocol.min_videos={self.min_videos}: must be at least 8, or FVD∞ has nothing to fit")
         if self.n_videos < self.min_videos:
             raise ValueError(f"protocol.n_videos={self.n_videos}: must be at least min_videos={self.min_videos}")
+        if self.n_reference is not None and self.n_reference < self.min_videos:
+            raise ValueError(
+                f"protocol.n_reference={self.n_reference}: must be at least min_videos={self.min_videos}, or null"
+            )
         for field in ("num_frames", "resolution", "stride"):
             if getattr(self, field) < 1:
                 raise ValueError(f"protocol.{field}={getattr(self, field)}: must be at least 1")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from metrics.files.text import read_text
 from metrics.options import ClipChoice, Prompts, Protocol, Resize
 
 PROTOCOLS = Path(__file__).parent.parent / "conf" / "protocol"
@@ -23,7 +24,7 @@ def load_protocol(name: str | Path) -> Protocol:
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else PROTOCOLS / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(_not_found(str(name), path))
-    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    content = _mapping(path)
     content.pop("_target_", None)
     known = [field.name for field in fields(Protocol)]
     for key in content:
@@ -38,6 +39,16 @@ def load_protocol(name: str | Path) -> Protocol:
         return Protocol(**content)
     except TypeError as error:  # a key is missing, or a number is no number
         raise ValueError(f"{path}: {error}") from None
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not yaml: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"{path}: must hold the options of a protocol, one `key: value` a line")
+    return content
 
 
 def _not_found(name: str, path: Path) -> str:

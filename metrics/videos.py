@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.decoding import Source, VideoError, fit, read_clip
+from metrics.counts import FrameCounts
+from metrics.decoding import Source, fit, read_clip
+from metrics.errors import VideoError
 from metrics.options import ClipRule
+from metrics.readers import OpenReaders
 
 DECODING_THREADS = min(8, os.cpu_count() or 1)
 
@@ -25,6 +28,7 @@ def read_clips(
     batch_size: int = 8,
     workers: int = DECODING_THREADS,
     skipped: list[VideoError] | None = None,
+    counts: FrameCounts | None = None,
 ) -> Iterator[tuple[list[Path], Tensor]]:
     """Batches of clips in order.
 
@@ -34,6 +38,7 @@ def read_clips(
         batch_size: clips per batch.
         workers: decoding threads; 0 decodes here.
         skipped: where to note unusable videos, unless all are; None makes them an error.
+        counts: the frames of each video, as far as they are known, for random starts.
 
     Yields:
         (paths, uint8 (b, T, 3, H, W)).
@@ -43,7 +48,7 @@ def read_clips(
         ValueError: frames of different sizes, when the rule has no resolution.
     """
     errors: list[VideoError] = []
-    clips = _decode_ahead(sources, rule, workers, ahead=2 * batch_size)
+    clips = _decode_ahead(sources, rule, counts or FrameCounts(), workers, ahead=2 * batch_size)
     while batch := list(islice(clips, batch_size)):
         errors += [clip for _, clip in batch if isinstance(clip, VideoError)]
         good = [(path, clip) for path, clip in batch if not isinstance(clip, VideoError)]
@@ -60,23 +65,27 @@ def read_clips(
 
 
 def _decode_ahead(
-    sources: Sequence[Source], rule: ClipRule, workers: int, ahead: int
+    sources: Sequence[Source], rule: ClipRule, counts: FrameCounts, workers: int, ahead: int
 ) -> Iterator[tuple[Path, np.ndarray | VideoError]]:
     """Every path with its clip or error, in order, at most `ahead` videos in advance.
 
     Threads, because OpenCV decodes outside the interpreter lock, and because a forked process hangs when it frees a
     capture that it inherited: FFmpeg then waits for decoding threads that were not forked.
     """
+    readers = OpenReaders(source.path for source in sources)
 
     def decode(index: int) -> tuple[Path, np.ndarray | VideoError]:
         path = sources[index].path
         try:
-            return path, read_clip(sources[index], rule, index)
+            return path, read_clip(sources[index], rule, index, counts, readers)
         except VideoError as error:
             return path, error
 
     if workers == 0:
-        yield from map(decode, range(len(sources)))
+        try:
+            yield from map(decode, range(len(sources)))
+        finally:
+            readers.close()
         return
     with ThreadPoolExecutor(workers) as pool:
         remaining = iter(range(len(sources)))
@@ -88,6 +97,7 @@ def _decode_ahead(
                 yield clip
         finally:
             pool.shutdown(cancel_futures=True)
+            readers.close()
 
 
 def fit_videos(videos: Tensor, rule: ClipRule) -> Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from experiments.attributes import compose_run_config
 from experiments.benchmarks.timing import interleaved_seconds, print_ratios
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
 from experiments.progress import Reporter
 from experiments.stages.stages import Stages
+from metrics.errors import one_line_errors
 from qvd.backends.convert import convert
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.hooks import layer_inputs_to

@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from experiments.benchmarks.timing import interleaved_seconds, print_ratios
-from metrics.decoding import Source, find_videos, read_clip
+from metrics.decoding import Source, read_clip
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.i3d import InceptionI3D
 from metrics.extractors.loading import load_extractor
+from metrics.files.tree import find_videos
 from metrics.frechet import frechet_distance
 from metrics.options import ClipRule
 from metrics.videos import read_clips
@@ -78,7 +79,7 @@ def peak_bytes(folder: Path, clips: int) -> int:
 
 def repeated(folder: Path, count: int) -> list[Source]:
     """`count` clips, the files of the folder over and over."""
-    files = find_videos(folder)
+    files = find_videos(folder).paths
     return [Source(files[i % len(files)]) for i in range(count)]
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from metrics.counts import FrameCounts
 from metrics.decoding import Source, choose_clips
+from metrics.files.tree import words
 from metrics.options import Prompts, Protocol
 from qvd.data.base import DrawnClips, VideoDataset, VideoFiles
 from qvd.data.shapes import Shapes
@@ -14,29 +17,40 @@ from qvd.data.shapes import Shapes
 
 @dataclass(frozen=True)
 class Reference:
-    """Clips of a dataset under a protocol; nothing is decoded here.
+    """Clips of a dataset under a protocol; no more is decoded here than frames are counted for the choice of windows.
 
     Attributes:
         dataset: procedural, or videos in files.
         protocol: which clips, and which prompts.
-        n_videos: of the run; at most as many reference clips are used.
+        n_videos: of the run; at most as many reference clips are used, unless the protocol names a number.
+        counts_file: where counted frames are kept; None keeps none.
     """
 
     dataset: VideoDataset
     protocol: Protocol
     n_videos: int
+    counts_file: Path | None = None
+
+    @cached_property
+    def counts(self) -> FrameCounts:
+        """The frames of each video, as far as they are known."""
+        return FrameCounts(self.counts_file)
+
+    @property
+    def _wanted(self) -> int:
+        return self.protocol.n_reference or self.n_videos
 
     @cached_property
     def sources(self) -> list[Source]:
         """The chosen clips of a dataset of files; empty where clips are drawn."""
         if not isinstance(self.dataset, VideoFiles):
             return []
-        return choose_clips([video.path for video in self.dataset.videos], self.protocol, self.n_videos)
+        return choose_clips(self.dataset.listing.paths, self.protocol, self._wanted, self.counts)
 
     @property
     def count(self) -> int:
         """How many clips there are, before unusable files are left out."""
-        return len(self.sources) if isinstance(self.dataset, VideoFiles) else self.n_videos
+        return len(self.sources) if isinstance(self.dataset, VideoFiles) else self._wanted
 
     @property
     def prompts_match_clips(self) -> bool:
@@ -52,6 +66,27 @@ class Reference:
         if self.protocol.prompts is Prompts.captions and split == "evaluation" and self.sources:
             return [self._captions[self.sources[index % len(self.sources)].path] for index in indices]
         return [self.dataset.prompt(index, split) for index in indices]
+
+    def describe(self) -> dict[str, Any]:
+        """How the videos lie in order and what is not among them, as entries of metrics.json; none for drawn clips."""
+        if not isinstance(self.dataset, VideoFiles):
+            return {}
+        ends = {"first": self.sources[0].path, "last": self.sources[-1].path}
+        root = Path(self.dataset.root)
+        return {
+            "reference_order": {
+                end: {"video": path.relative_to(root).as_posix(), "caption": self._captions[path]}
+                for end, path in ends.items()
+            },
+            "reference_left_out": self.dataset.listing.left_out,
+        }
+
+    @property
+    def left_out_words(self) -> str:
+        """What the dataset's folder holds beside its videos, behind a comma; empty for nothing."""
+        if not isinstance(self.dataset, VideoFiles) or not words(self.dataset.listing.left_out):
+            return ""
+        return f", leaving out {words(self.dataset.listing.left_out)}"
 
     @cached_property
     def _captions(self) -> dict[Path, str]:

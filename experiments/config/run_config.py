@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.nodes import Choice
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # a config is valid before torch is there
     from qvd.models.base import ModelAdapter
 
 
+FRAME_COUNTS = "frame_counts.jsonl"  # in the store
 FP = "fp"  # the choice in conf/quantizer that quantizes nothing
 
 
@@ -128,4 +130,4 @@ class RunConfig:
     @cached_property
     def reference(self) -> Reference:
         """The reference clips and prompts."""
-        return Reference(self.dataset, self.protocol, self.n_videos)
+        return Reference(self.dataset, self.protocol, self.n_videos, Path(self.store) / FRAME_COUNTS)

@@ -27,8 +27,8 @@ from rich.progress import TaskID
 from experiments.arms import ArmRunner
 from experiments.config.run_config import Arm, RunConfig
 from experiments.engines.base import Engine
-from experiments.errors import one_line_warning
 from experiments.progress import Reporter, bars
+from metrics.errors import one_line_warning
 from qvd.store.artifacts import Store
 
 T = TypeVar("T")

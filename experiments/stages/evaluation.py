@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -60,7 +60,7 @@ class Evaluator:
 
         def compute() -> Result:
             skipped: list[str] = []
-            with self.reporter.note(f"reading {reference.count} reference clips"):
+            with self.reporter.note(f"reading {reference.count} reference clips{reference.left_out_words}"):
                 features = self._extract(reference_clips(reference, EXTRACTION_BATCH, skipped))
             return {"features": features}, {"clips": len(features), "skipped": skipped}
 
@@ -119,7 +119,8 @@ class Evaluator:
             scores = {key: result.per_video for key, result in results.items() if result.per_video is not None}
             return scores, {**_document(results, sets), "reference_skipped": reference.metadata["skipped"]}
 
-        return self.store.fetch("metrics", inputs, compute, code.metrics())
+        stored = self.store.fetch("metrics", inputs, compute, code.metrics())
+        return replace(stored, metadata={**stored.metadata, **self.config.reference.describe()})
 
     def _measure(self, is_fp: bool, sets: FeatureSets, batches: Iterable[VideoBatch]) -> dict[str, MetricValue]:
         """The values of all metrics that the arm has, by key."""

@@ -11,7 +11,7 @@ import torch
 
 from experiments.config.reference import Reference
 from metrics.cache import FeatureKey
-from metrics.decoding import VideoError
+from metrics.errors import VideoError
 from metrics.extractors.base import VideoExtractor
 from metrics.videos import fit_videos, read_clips
 from qvd.data.base import DrawnClips, VideoFiles
@@ -45,7 +45,8 @@ def reference_clips(reference: Reference, batch_size: int, skipped: list[str]) -
             yield fit_videos(drawn, protocol.generated_rule)
     elif isinstance(dataset, VideoFiles):
         errors: list[VideoError] | None = [] if dataset.skip_bad else None
-        for _, batch in read_clips(reference.sources, protocol.reference_rule, batch_size, skipped=errors):
+        rule, counts = protocol.reference_rule, reference.counts
+        for _, batch in read_clips(reference.sources, rule, batch_size, skipped=errors, counts=counts):
             yield batch
         skipped += map(str, errors or [])
 

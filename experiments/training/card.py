@@ -18,9 +18,9 @@ from torch import nn
 
 from experiments.attributes import Attributes, command_line_config, measure
 from experiments.config.run_config import RunConfig
-from experiments.errors import one_line_errors
 from experiments.report.media import frames_image
 from experiments.report.tabular import to_markdown
+from metrics.errors import one_line_errors
 from metrics.extractors.base import file_sha256
 
 SECTION, PICTURE = "Samples", "samples.png"

@@ -2,7 +2,7 @@
 
 from metrics.declaration import Compared, Direction, Interval, MetricValue, Place, SetMetric
 from metrics.frechet import frechet_distance, frechet_infinity
-from metrics.fvd import bias_warning, check_enough_videos, fvd_interval, infinity_warning
+from metrics.fvd import bias_warning, check_enough_videos, fvd_interval, infinity_warning, same_warning
 from metrics.inputs import FeatureSets
 from metrics.intervals import infinity_interval, paired_bootstrap_interval
 
@@ -13,7 +13,7 @@ def _to_reference(sets: FeatureSets) -> MetricValue:
     return MetricValue(
         frechet_distance(*pair),
         fvd_interval(*pair, paired=sets.paired),
-        warnings=bias_warning(min(map(len, pair))),
+        warnings=bias_warning(*pair),
     )
 
 
@@ -25,13 +25,14 @@ def _at_infinity(sets: FeatureSets) -> MetricValue:
         fit.value,
         infinity_interval(*pair, paired=sets.paired),
         details={"fvd_inf_r_squared": fit.r_squared},
-        warnings=infinity_warning(min(map(len, pair)), sets.features.shape[1]),
+        warnings=infinity_warning(*pair),
     )
 
 
 def _to_fp(sets: FeatureSets) -> MetricValue:
     pair = sets.features, sets.fp_features
-    return MetricValue(frechet_distance(*pair), paired_bootstrap_interval(*pair))
+    warnings = tuple(f"fvd_fp is 0: {line}" for line in same_warning(*pair))
+    return MetricValue(frechet_distance(*pair), paired_bootstrap_interval(*pair), warnings=warnings)
 
 
 FVD = SetMetric(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from metrics.checkpoint import read_torchscript
 from metrics.extractors.base import VideoExtractor, file_sha256
 from metrics.extractors.download import STYLEGANV_I3D, fetch
 
@@ -28,7 +28,7 @@ class StyleGANVI3D(VideoExtractor):
         super().__init__()
         path = path or fetch(STYLEGANV_I3D)
         self.sha256 = file_sha256(path)
-        self.network = torch.jit.load(str(path), map_location="cpu").eval()
+        self.network = read_torchscript(path)
 
     def features(self, videos: Tensor) -> Tensor:
         return self.network(videos.transpose(1, 2), rescale=True, resize=True, return_features=True)

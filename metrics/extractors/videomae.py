@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
+from metrics.checkpoint import load_weights_, read_checkpoint
 from metrics.extractors.base import VideoExtractor, file_sha256, state_dict_sha256
 from metrics.extractors.download import VIDEOMAE_GIANT, fetch
 from metrics.pretrained import load_network
@@ -62,9 +62,10 @@ class VideoMAEExtractor(VideoExtractor):
             config: of the network; by default that of ViT-g/14 on Something-Something v2.
         """
         path = path or fetch(VIDEOMAE_GIANT)
+        checkpoint = read_checkpoint(path)
         model = transformers.VideoMAEForVideoClassification(config or vit_giant_config())
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(from_videomae_v2(checkpoint.get("module", checkpoint.get("model", checkpoint))))
+        state = from_videomae_v2(checkpoint.get("module", checkpoint.get("model", checkpoint)))
+        load_weights_(model, state, path)
         assert model.fc_norm is not None
         # transformers leaves PyTorch's 1e-5 here; VideoMAE v2 uses one epsilon throughout.
         model.fc_norm.eps = model.config.layer_norm_eps

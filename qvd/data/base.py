@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from metrics.files.tree import Listing
+
 
 @dataclass(frozen=True)
 class VideoDataset(ABC):
@@ -71,32 +73,45 @@ class VideoFiles(VideoDataset):
             raise ValueError(f"dataset.root={self.root}: no such folder")
 
     @abstractmethod
-    def list_videos(self) -> list[Video]:
-        """Every video in name order.
+    def find_videos(self) -> Listing:
+        """The files or folders of frames, at least one, in natural order; see `metrics.files.tree`.
 
         Raises:
             ValueError: none, or a layout that is not the dataset's.
         """
 
+    @abstractmethod
+    def caption_of(self, path: Path) -> str:
+        """The text a model would be prompted with for the video."""
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What `find_videos` finds, at least one video."""
+        listing = self.find_videos()
+        if not listing.paths:
+            raise ValueError(f"dataset.root={self.root}: no video in it")
+        return listing
+
     @cached_property
     def videos(self) -> list[Video]:
-        """Every video in name order; at least one."""
-        videos = self.list_videos()
-        if not videos:
-            raise ValueError(f"dataset.root={self.root}: no video in it")
-        return videos
+        """Every video in natural order; at least one."""
+        return [Video(path, self.caption_of(path)) for path in self.listing.paths]
 
     @cached_property
     def classes(self) -> list[str]:
-        """The distinct captions, in name order of their first videos."""
+        """The distinct captions, in natural order of their first videos."""
         return list(dict.fromkeys(video.caption for video in self.videos))
 
     def calibration_captions(self) -> list[str]:
         """What calibration samples are prompted with, in turn."""
         return self.classes
 
+    @cached_property
+    def _calibration_captions(self) -> list[str]:
+        return self.calibration_captions()
+
     def prompt(self, index: int, split: str = "evaluation") -> str:
-        captions = self.calibration_captions() if split == "calibration" else self.classes
+        captions = self._calibration_captions if split == "calibration" else self.classes
         return captions[index % len(captions)]
 
     def describe(self) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import re
+import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from qvd.data.base import Video, VideoFiles
+from metrics.files.captions import read_captions
+from metrics.files.tree import Listing, find_video_files
+from qvd.data.base import VideoFiles
 
 TEST_IDS = range(7010, 10_000)
+_NAME = re.compile(r"(?:video)?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class MSRVTT(VideoFiles):
-    """Test videos video7010 to video9999 below the root, each with one of its twenty captions, drawn once.
+    """Test videos video7010 to video9999 below the root, each with one of its captions, drawn once.
 
     Attributes:
-        annotations: json with `sentences` of `video_id` and `caption`, such as MSRVTT_data.json; calibration prompts
-            are its captions of training videos, or, where it has the test part alone, the ones not drawn.
+        annotations: `sentences` of `video_id` and `caption`, such as MSRVTT_data.json, or any other file of captions
+            (see `metrics.files.captions`) that calls the videos by name or number; calibration prompts are its captions
+            of training videos, or, where it has the test part alone, the ones not drawn.
         caption_seed: of the draw; another one is another benchmark.
     """
 
@@ -34,30 +41,44 @@ class MSRVTT(VideoFiles):
     @cached_property
     def _captions(self) -> dict[int, list[str]]:
         """Every caption by video number, in the order of the file."""
-        try:
-            sentences = json.loads(Path(self.annotations).read_text())["sentences"]
-            captions: dict[int, list[str]] = {}
-            for sentence in sentences:
-                number = int(sentence["video_id"].removeprefix("video"))
-                captions.setdefault(number, []).append(sentence["caption"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"dataset.annotations={self.annotations}: not MSR-VTT's json, which lists sentences with video_id and "
-                f"caption ({type(error).__name__}: {error})"
-            ) from None
-        return captions
+        captions: dict[int, list[str]] = defaultdict(list)
+        for entry in read_captions(self.annotations):
+            number = _number(entry.video or "")
+            if number is None:
+                raise ValueError(
+                    f"dataset.annotations={self.annotations}: not MSR-VTT's, whose videos are video0 to video9999: "
+                    f"{entry.video or 'a caption without its video'}"
+                )
+            captions[number] += entry.captions
+        return dict(captions)
 
     def _drawn(self, number: int) -> int:
         """Position of the caption that stands for a video: by a hash, the same with every version of every library."""
         digest = hashlib.sha256(f"{self.caption_seed} {number}".encode()).digest()
         return int.from_bytes(digest[:8]) % len(self._captions[number])
 
-    def list_videos(self) -> list[Video]:
-        files = {path.stem: path for path in Path(self.root).rglob("video*.mp4")}
-        numbers = [number for number in TEST_IDS if f"video{number}" in files]
+    @cached_property
+    def _files(self) -> dict[int, Path]:
+        """The files of test videos, by number."""
+        files: dict[int, Path] = {}
+        for path in self._found.paths:
+            number = _number(path.stem)
+            if number is None or number not in TEST_IDS:
+                continue
+            other = files.setdefault(number, path)
+            if not _is_same(other, path):
+                raise ValueError(f"dataset.root={self.root}: two files of video{number}, {other} and {path}")
+        return files
+
+    @cached_property
+    def _found(self) -> Listing:
+        return find_video_files(self.root)
+
+    def find_videos(self) -> Listing:
+        numbers = [number for number in TEST_IDS if number in self._files]
         if not numbers:
             raise ValueError(f"dataset.root={self.root}: none of video7010.mp4 to video9999.mp4 is in it")
-        missing = [number for number in TEST_IDS if f"video{number}" not in files]
+        missing = [number for number in TEST_IDS if number not in self._files]
         if missing and not self.skip_bad:
             raise ValueError(
                 f"dataset.root={self.root}: {len(missing)} of the {len(TEST_IDS)} test videos are missing, the first "
@@ -69,17 +90,40 @@ class MSRVTT(VideoFiles):
                 f"dataset.annotations={self.annotations}: no caption of {len(unknown)} test videos, the first "
                 f"video{unknown[0]}; use the json of the test part or of all"
             )
-        return [Video(files[f"video{n}"], self._captions[n][self._drawn(n)]) for n in numbers]
+        others = len(self._found.paths) - len(numbers)
+        return Listing([self._files[n] for n in numbers], {**self._found.left_out, "of another part": others})
+
+    def caption_of(self, path: Path) -> str:
+        number = _number(path.stem)
+        assert number is not None, "only files with a number are listed"
+        return self._captions[number][self._drawn(number)]
 
     def calibration_captions(self) -> list[str]:
         training = [text for number, texts in self._captions.items() if number not in TEST_IDS for text in texts]
-        others = (
+        others = [
             text
             for number, texts in self._captions.items()
             for position, text in enumerate(texts)
             if position != self._drawn(number)
-        )
-        return training or list(others)
+        ]
+        if not training and not others:
+            warnings.warn(
+                f"dataset.annotations={self.annotations}: one caption for each test video and no training videos: "
+                "calibration is prompted with the captions of the evaluation",
+                stacklevel=2,
+            )
+        return training or others or self.classes
 
     def describe(self) -> str:
         return f"msrvtt/test ({len(self.videos)} videos)"
+
+
+def _number(name: str) -> int | None:
+    """Of a video, by what a file or an entry calls it: video7010, video7010.mp4, a/b/video7010.mp4 or 7010."""
+    found = _NAME.fullmatch(Path(name).stem)
+    return int(found[1]) if found else None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; what leads nowhere is only the same as itself."""
+    return one == other or (one.exists() and other.exists() and os.path.samefile(one, other))

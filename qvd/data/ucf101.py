@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from qvd.data.base import Video, VideoFiles
+from metrics.files.order import natural_key
+from metrics.files.text import read_text
+from metrics.files.tree import Listing, find_videos, sub_folders
+from qvd.data.base import VideoFiles
 from qvd.data.ucf101_sentences import SENTENCES
 
 LISTS = "ucfTrainTestlist"
@@ -23,7 +27,7 @@ class Split(Enum):
 
 @dataclass(frozen=True)
 class UCF101(VideoFiles):
-    """Every file of the class folders, or those of an official list; the caption is the class's sentence.
+    """Every file of the class folders, or those of an official list, in natural order; the class's sentence as caption.
 
     Attributes:
         split: all videos, or the official train or test list.
@@ -42,18 +46,23 @@ class UCF101(VideoFiles):
         if self.split is not Split.all:
             self._list_file()
 
-    def list_videos(self) -> list[Video]:
-        root = Path(self.root)
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name != LISTS)
-        for folder in folders:
-            if folder.name not in SENTENCES:
+    def find_videos(self) -> Listing:
+        for folder in sub_folders(Path(self.root)):
+            if folder.name not in (*SENTENCES, LISTS):
                 close = difflib.get_close_matches(folder.name, SENTENCES, n=1)
                 hint = f" (did you mean {close[0]}?)" if close else ""
                 raise ValueError(f"{folder}: not a class of UCF-101{hint}")
-        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.name[0] != "."]
         if self.split is not Split.all:
-            paths = self._listed()
-        return [Video(path, SENTENCES[path.parent.name]) for path in paths]
+            return Listing(self._listed(), {})
+        found = find_videos(self.root)
+        paths = [path for path in found.paths if self._class(path) in SENTENCES]
+        return Listing(paths, {**found.left_out, "in no class's folder": len(found.paths) - len(paths)})
+
+    def caption_of(self, path: Path) -> str:
+        return SENTENCES[self._class(path)]
+
+    def _class(self, path: Path) -> str:
+        return next(iter(path.relative_to(self.root).parts), "")
 
     def describe(self) -> str:
         fold = "" if self.split is Split.all else f"{self.fold:02}"
@@ -62,11 +71,11 @@ class UCF101(VideoFiles):
     def _listed(self) -> list[Path]:
         """The list's videos; train lists carry a class number behind each name."""
         file = self._list_file()
-        listed = [Path(self.root) / line.split()[0] for line in file.read_text().splitlines() if line.strip()]
-        missing = [path for path in listed if not path.exists()]
+        listed = [Path(self.root) / line.split()[0] for line in read_text(file).splitlines() if line.strip()]
+        missing = [path for path in listed if not os.path.lexists(path)]
         if missing:
             raise ValueError(f"{file}: {len(missing)} of {len(listed)} videos are missing, the first {missing[0]}")
-        return sorted(listed)
+        return sorted(listed, key=natural_key)
 
     def _list_file(self) -> Path:
         root = Path(self.root)

@@ -9,7 +9,7 @@ from experiments.record import arm_record
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.stages import Stages
 from metrics.clipsim import ClipScorer, clip_scores
-from metrics.decoding import VideoError
+from metrics.errors import VideoError
 from metrics.extractors.loading import load_extractor
 from metrics.fidelity import psnr, sqnr, ssim
 from metrics.frechet import frechet_distance

@@ -8,10 +8,15 @@ import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from metrics.catalogue.fvd import FVD, FVD_FP, FVD_INFINITY
+from metrics.catalogue.kvd import KVD
 from metrics.extractors.base import extract_features
 from metrics.frechet import frechet_distance
 from metrics.fvd import FrechetVideoDistance, fvd_report
-from metrics.kernel import kernel_distance
+from metrics.inputs import FeatureSets
+from metrics.intervals import infinity_interval
+from metrics.kernel import KernelDistance, kernel_distance
+from metrics.measure import measure_sets
 
 
 def gaussian(n, d, seed, shift=0.0, dtype=torch.float32):
@@ -31,8 +36,36 @@ def test_report():
 
 
 def test_no_warning_with_enough_videos():
-    x = gaussian(2048, 2, 0)
-    assert fvd_report(x, x, replicates=2)["warning"] is None
+    assert fvd_report(gaussian(2048, 2, 0), gaussian(2048, 2, 1), replicates=2)["warning"] is None
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["as is", "reversed"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_set_against_itself_is_zero(order, paired):
+    """Fewer videos than dimensions, large features: what the estimators make of it was −25034 and [−188, 121]."""
+    x = 50 * gaussian(24, 40, 0)
+    y = torch.from_numpy(x.numpy()[order].copy())
+    report = fvd_report(x, y, replicates=20, paired=paired)
+    assert (report["fvd"], report["fvd_inf"], report["fvd_inf_r_squared"]) == (0, 0, 1)
+    assert report["fvd_ci"] == [0, 0] == list(infinity_interval(x, y, replicates=3, paired=paired))
+    assert report["warning"] == "both sides are the same 24 videos"
+    assert kernel_distance(x, y) == kernel_distance(x, y, subset_size=10) == KernelDistance(0, 0)
+
+
+def test_metrics_of_an_arm_that_changes_nothing_are_zero():
+    x = 50 * gaussian(24, 40, 0)
+    values = measure_sets([FVD, FVD_INFINITY, FVD_FP, KVD], FeatureSets(features=x, fp_features=x, reference=x))
+    assert [value.value for value in values.values()] == [0, 0, 0, 0]
+    assert [value.interval for value in values.values()] == [(0, 0), (0, 0), (0, 0), None]
+    warnings = [line for value in values.values() for line in value.warnings]
+    assert warnings == ["both sides are the same 24 videos", "fvd_fp is 0: both sides are the same 24 videos"]
+
+
+def test_sets_that_differ_in_one_row_are_not_the_same():
+    x = gaussian(24, 40, 0)
+    y = x.clone()
+    y[3, 39] += 1
+    assert fvd_report(x, y, replicates=2)["fvd"] > 0 and "biased" in fvd_report(x, y, replicates=2)["warning"]
 
 
 def test_report_of_too_few_videos():

@@ -45,6 +45,15 @@ def test_the_paired_interval_is_relative_to_the_replicates_mean(pair):
     assert paired_bootstrap_interval(*pair, level=0.8, replicates=50, seed=3) == pytest.approx(tuple(expected))
 
 
+@pytest.mark.parametrize("noise", [0, 1e-9])
+def test_the_paired_interval_of_the_same_videos_is_none_wider_than_rounding(pair, noise):
+    """It was [−2.5e287, 1.6e282]: noise divided by noise."""
+    x = 50 * pair[0].repeat(1, 20)  # more dimensions than videos
+    distance = frechet_distance(x, x + noise)
+    low, high = paired_bootstrap_interval(x, x + noise, replicates=20)
+    assert 0 <= low <= high <= 20 * distance < 1e-3
+
+
 def test_pairs_must_match(pair):
     with pytest.raises(ValueError, match="paired features must have one shape"):
         paired_bootstrap_interval(pair[0], pair[1][:50])

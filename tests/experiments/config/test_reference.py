@@ -6,7 +6,7 @@ import torch
 
 from experiments.attributes import compose_run_config
 from experiments.stages.reference import reference_clips, reference_key
-from metrics.decoding import VideoError
+from metrics.errors import VideoError
 from metrics.extractors.shapes_classifier import ShapesExtractor
 from qvd.data.shapes import Shapes
 from qvd.data.ucf101_sentences import SENTENCES

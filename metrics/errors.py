@@ -8,15 +8,24 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from metrics.decoding import VideoError
+from pathlib import Path
 
 BAD_INPUT, INTERRUPTED = 2, 130
 BAD = (ValueError, OSError)  # what a user can put right
 
 
+class VideoError(ValueError):
+    """Files that do not hold the clips asked for; the message has a line for each."""
+
+
+def unreadable(path: Path, error: OSError) -> VideoError:
+    """For a file that the system does not let us read."""
+    reason = "a link to nowhere" if path.is_symlink() and not os.path.exists(path) else error.strerror
+    return VideoError(f"{path}: cannot be read: {reason}")
+
+
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(when_interrupted: str = "the same command goes on where this one stopped") -> Iterator[None]:
     """Turn ValueError and OSError into one line, or one for each unusable video; HYDRA_FULL_ERROR=1 shows the traceback
     instead."""
     warnings.showwarning = one_line_warning
@@ -28,7 +37,7 @@ def one_line_errors() -> Iterator[None]:
         print_error(error)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print(f"interrupted: {when_interrupted}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 

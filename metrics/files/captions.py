@@ -1,0 +1,144 @@
+"""Files of captions, in every form that people keep them in, as one list of entries."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metrics.files.text import parse_json, read_json, read_text
+
+VIDEO_KEYS = [
+    "video",
+    "file_name",
+    "filename",
+    "file",
+    "video_path",
+    "path",
+    "name",
+    "video_id",
+    "clip_name",
+    "image_id",
+    "id",
+]
+CAPTION_KEYS = ["caption", "prompt", "text", "sentence", "captions", "prompts", "sentences", "prompt_en"]
+LISTS = ("sentences", "annotations")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+
+
+class Entry(NamedTuple):
+    """What a file says of one video.
+
+    Attributes:
+        video: as the file calls it; None in a file that has captions alone, in order.
+        captions: one or more, none of them empty.
+    """
+
+    video: str | None
+    captions: tuple[str, ...]
+
+
+def read_captions(file: str | Path) -> list[Entry]:
+    """The entries of a file, in its order; by its suffix:
+
+    .json: {video: caption or captions}, a list of {video, caption}, a list of captions, or an object with such a list
+    as `sentences` or `annotations`; .jsonl: one {video, caption} or caption a line; .csv, .tsv: with a header that has
+    a column of captions and may have one of videos; .txt: one caption a line. `VIDEO_KEYS` and `CAPTION_KEYS` are the
+    names that such keys and columns may have.
+
+    Raises:
+        ValueError: one line: another suffix, not of these forms, no caption, a caption that is no text or empty, two
+            columns of captions, entries of which some name their video and some do not.
+    """
+    file = Path(file)
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES and not file.is_dir():
+        raise ValueError(f"{file}: a file of captions ends in one of {', '.join(SUFFIXES)}")
+    if suffix == ".json":
+        entries = _of_json(read_json(file), file)
+    elif suffix in (".csv", ".tsv"):
+        entries = _of_table(read_text(file), "," if suffix == ".csv" else "\t", file)
+    else:
+        lines = read_text(file).rstrip().split("\n")
+        numbered = [(f"{file}: line {number}", line) for number, line in enumerate(lines, 1)]
+        if suffix != ".txt":
+            numbered = [(where, parse_json(line, where)) for where, line in numbered if line.strip()]
+        entries = [_entry(item, where) for where, item in numbered]
+    if not entries:
+        raise ValueError(f"{file}: no caption in it")
+    if len({entry.video is None for entry in entries}) > 1:
+        raise ValueError(f"{file}: some entries name their video and some do not")
+    return entries
+
+
+def _of_json(content: Any, file: Path) -> list[Entry]:
+    if isinstance(content, dict):
+        lists = [content[key] for key in LISTS if isinstance(content.get(key), list)]
+        if not lists:
+            return [_named(video, value, f"{file}: {video}") for video, value in content.items()]
+        content = lists[0]
+    if not isinstance(content, list):
+        raise ValueError(f"{file}: must be an object or a list, got {type(content).__name__}")
+    return [_entry(item, f"{file}: entry {number}") for number, item in enumerate(content)]
+
+
+def _of_table(text: str, delimiter: str, file: Path) -> list[Entry]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = reader.fieldnames or []
+    if not any(_key(name) in CAPTION_KEYS for name in header):
+        raise ValueError(
+            f"{file}: no column of captions in its header ({', '.join(header)}); it must have one of "
+            f"{', '.join(CAPTION_KEYS)}"
+        )
+    entries = []
+    for row in reader:
+        where = f"{file}: line {reader.line_num}"
+        if None in row:
+            raise ValueError(
+                f"{where} has more fields than the header's {len(header)}; a caption with a comma is quoted"
+            )
+        entries.append(_entry(row, where))
+    return entries
+
+
+def _entry(item: Any, where: str) -> Entry:
+    """Of a caption alone, or of {video, caption}."""
+    if not isinstance(item, Mapping):
+        return Entry(None, _captions(item, where))
+    fields = {_key(key): value for key, value in item.items()}
+    video = next((fields[key] for key in VIDEO_KEYS if fields.get(key) is not None), None)
+    if video is not None and (not isinstance(video, str | int) or isinstance(video, bool)):
+        raise ValueError(f"{where}: the video {video!r}: must be a name or a number")
+    where = where if video is None else f"{where}, video {video}"
+    return Entry(None if video is None else str(video).strip(), _captions(_caption_field(fields, where), where))
+
+
+def _named(video: str, value: Any, where: str) -> Entry:
+    """Of {video: caption}, {video: captions} or {video: {caption: …}}."""
+    if isinstance(value, Mapping):
+        value = _caption_field({_key(key): of_key for key, of_key in value.items()}, where)
+    return Entry(video, _captions(value, where))
+
+
+def _key(name: str) -> str:
+    return name.strip().lower()
+
+
+def _caption_field(fields: Mapping[str, Any], where: str) -> Any:
+    """The only one of the caption fields."""
+    found = [key for key in CAPTION_KEYS if key in fields]
+    if len(found) != 1:
+        raise ValueError(
+            f"{where}: has {' and '.join(found) or 'no caption'}; it must have exactly one of {', '.join(CAPTION_KEYS)}"
+        )
+    return fields[found[0]]
+
+
+def _captions(value: Any, where: str) -> tuple[str, ...]:
+    captions = value if isinstance(value, list) else [value]
+    for caption in captions or [None]:
+        if not isinstance(caption, str) or not caption.strip():
+            raise ValueError(f"{where}: its caption is {caption!r}; it must be text")
+    return tuple(captions)
