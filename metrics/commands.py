@@ -109,7 +109,7 @@ class Comparison:
         report = {**fvd_report(features, reference), "kvd": kvd.mean, "kvd_std": kvd.std}
         if _same_files(generated, real) and not same_samples(features, reference):
             line = "both sides are the same files, but the protocol takes other frames of the reference"
-            report["warning"] = "; ".join(filter(None, (report["warning"], line)))
+            report["warning"] = "; ".join(str(said) for said in (report["warning"], line) if said)
         return report
 
     def per_class(self, real: list[Path], generated: list[Path]) -> dict[str, dict[str, Any]]:
