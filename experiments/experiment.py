@@ -13,6 +13,7 @@ import yaml
 from experiments.arms import ArmRunner, Outcome
 from experiments.config.nodes import nearest
 from experiments.config.run_config import FP, Arm, RunConfig
+from experiments.export import VIDEOS, export_arms
 from experiments.progress import Reporter
 from experiments.provenance import provenance
 from experiments.record import metrics_document
@@ -109,12 +110,15 @@ def show(
     report = write_report(results, run_dir, resolved, facts, figures)
     fp_arms = {arm.conditions.n_videos: arm for arm in results if arm.quantizer == FP}
     render_terminal(table)  # before the tracker, whose server may fail
+    export_arms(results, run_dir, config.export, Reporter())
     tracker = ArmTracker(config.tracking, run_dir, config.experiment, yaml.safe_load(resolved), table)
     shows_fp = any(arm.bits.is_float for arm in config.arms)
     for arm in results:
         if arm.quantizer == FP and not shows_fp:
             continue
         tracker.track(arm, fp_arms[arm.conditions.n_videos], figures if arm is results[-1] else {})
+    if config.export.count(config.n_videos):
+        print(f"videos: {run_dir / VIDEOS}")
     print(f"report: {report}")
 
 

@@ -11,6 +11,31 @@ class EngineOptions:
     """conf/engine: nothing that every engine can be told; how many processes is the run's `workers`."""
 
 
+@dataclass(frozen=True)
+class Export:
+    """Which videos of every arm are written to the run folder.
+
+    Attributes:
+        videos: `all`, `none`, or the first so many; H.264, named as VBench reads them.
+        frames: their frames as PNG too, which lose nothing.
+    """
+
+    videos: int | str = "none"
+    frames: bool = False
+
+    def __post_init__(self) -> None:
+        if self.videos not in ("all", "none") and (isinstance(self.videos, str) or self.videos < 1):
+            raise ValueError(f"export.videos={self.videos}: allowed are all, none, or a number of at least 1")
+        if self.frames and self.videos == "none":
+            raise ValueError("export.frames=true: no video is exported; give export.videos=all or a number")
+
+    def count(self, n_videos: int) -> int:
+        """How many of an arm's videos."""
+        if isinstance(self.videos, str):
+            return n_videos if self.videos == "all" else 0
+        return min(self.videos, n_videos)
+
+
 MOST_LETTERS, RESERVED = 128, "/\\#?%:"  # what wandb takes as the name of a project
 
 

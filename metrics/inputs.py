@@ -113,7 +113,7 @@ class FeatureSets:
     Attributes:
         features: (N, D), of the arm.
         fp_features: (N, D), of the FP model's videos; row i is of the same seed and prompt as row i of the arm's.
-        reference: (M, D), of the reference clips.
+        reference: (M, D), of the reference clips; M = 0 where there are none, and then nothing compares with them.
         paired: video i was prompted with the caption of reference clip i, and N = M.
     """
 

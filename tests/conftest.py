@@ -49,7 +49,9 @@ def dataset_words(footage, tmp_path_factory):
         (root / "frames" / folder).mkdir(parents=True)
         for t in range(520):
             (root / "frames" / folder / f"{t}.png").touch()
+    (root / "prompts.txt").write_text("a red circle growing\na blue cross moving left\n")
     return {
+        "prompts": [f"dataset.file={root}/prompts.txt"],
         "folder": [f"dataset.root={footage}"],
         "ucf101": [f"dataset.root={root}/ucf101"],
         "msrvtt": [

@@ -14,6 +14,10 @@ from experiments.config.names import checked_name
 from experiments.config.nodes import build_node, nearest, read_choice
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.config.words import parse_words, values
+from experiments.options import Export
+from metrics.options import Protocol
+from qvd.data.base import DrawnClips, VideoDataset, VideoFiles
+from qvd.data.prompts import PromptFile
 from qvd.options.bits import ALLOWED, FLOATING_POINT, Bits
 from qvd.options.model import Offload
 
@@ -46,8 +50,9 @@ def _build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
     model.check()
     dataset = build_node(config.dataset, "dataset")
     protocol = build_node(config.protocol, "protocol")
-    n_videos = _integer(config, "n_videos", protocol.min_videos, WHY_MANY)
-    arms = _build_arms(config, choices["quantizer"], n_videos, protocol.min_videos)
+    fewest = protocol.min_videos if isinstance(dataset, DrawnClips | VideoFiles) else 1
+    n_videos = _n_videos(config, dataset, protocol, fewest)
+    arms = _build_arms(config, choices["quantizer"], n_videos, fewest)
     run = RunConfig(
         model_name=checked_name(choices["model"], "model"),
         model_choice=model_choice,
@@ -57,6 +62,7 @@ def _build_run_config(config: DictConfig, choices: dict[str, str]) -> RunConfig:
         backend_choice=read_choice(config.backend, "backend"),
         engine_choice=read_choice(config.engine, "engine"),
         tracking=build_node(config.tracking, "tracking"),
+        export=_export(config.export, max(arm.n_videos for arm in arms)),
         experiment=checked_name(config.experiment.name, "experiment.name"),
         arms=arms,
         seed=_integer(config, "seed", 0),
@@ -125,7 +131,7 @@ def _arms_of_entry(entry: Any, where: str, n_videos: int, min_videos: int) -> li
     if not OmegaConf.is_dict(options) and options != {}:
         raise ValueError(f"{where}.options={options}: must be a mapping, as in conf/quantizer")
     own = "n_videos" in entry
-    count = _integer(entry, "n_videos", min_videos, WHY_MANY, f"{where}.") if own else n_videos
+    count = _videos(entry, min_videos, f"{where}.") if own else n_videos
     allowed = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml"))
     quantizer = entry.get("quantizer")
     if quantizer not in allowed:
@@ -167,11 +173,22 @@ def _check_reference(run: RunConfig, num_frames: int) -> None:
         raise ValueError(
             f"model.num_frames={num_frames}: protocol {protocol.name} compares clips of {protocol.num_frames} frames"
         )
-    if run.reference.count < protocol.min_videos:
+    if run.reference.has_clips and run.reference.count < protocol.min_videos:
         raise ValueError(
             f"dataset {run.dataset.describe()}: {run.reference.count} reference clips; "
             f"protocol {protocol.name} needs at least {protocol.min_videos}"
         )
+
+
+def _n_videos(config: DictConfig, dataset: VideoDataset, protocol: Protocol, fewest: int) -> int:
+    """As asked for; unasked the protocol's, or what a user's own prompts make."""
+    if config.n_videos is None:
+        return dataset.n_videos if isinstance(dataset, PromptFile) else protocol.n_videos
+    return _videos(config, fewest)
+
+
+def _videos(config: DictConfig, fewest: int, where: str = "") -> int:
+    return _integer(config, "n_videos", fewest, WHY_MANY if fewest > 1 else "", where)
 
 
 def _integer(config: DictConfig, key: str, minimum: int, why: str = "", where: str = "") -> int:
@@ -186,6 +203,13 @@ def _workers(config: DictConfig, embedded: bool) -> int:
     if config.workers is not None:
         return _integer(config, "workers", 1)
     return min(os.cpu_count() or 1, MAX_WORKERS) if embedded and config.device == "cpu" else 1
+
+
+def _export(node: DictConfig, n_videos: int) -> Export:
+    export = build_node(node, "export")
+    if isinstance(export.videos, int) and export.videos > n_videos:
+        raise ValueError(f"export.videos={export.videos}: no arm has more than {n_videos}; all exports every one")
+    return export
 
 
 def _store(value: Any) -> str:

@@ -20,7 +20,7 @@ class Reference:
     """Clips of a dataset under a protocol; no more is decoded here than frames are counted for the choice of windows.
 
     Attributes:
-        dataset: procedural, or videos in files.
+        dataset: procedural, videos in files, or prompts alone.
         protocol: which clips, and which prompts.
         n_videos: of the run; at most as many reference clips are used, unless the protocol names a number.
         counts_file: where counted frames are kept; None keeps none.
@@ -48,8 +48,15 @@ class Reference:
         return choose_clips(self.dataset.listing.paths, self.protocol, self._wanted, self.counts)
 
     @property
+    def has_clips(self) -> bool:
+        """Whether there are real clips at all."""
+        return isinstance(self.dataset, DrawnClips | VideoFiles)
+
+    @property
     def count(self) -> int:
         """How many clips there are, before unusable files are left out."""
+        if not self.has_clips:
+            return 0
         return len(self.sources) if isinstance(self.dataset, VideoFiles) else self._wanted
 
     @property
@@ -57,11 +64,11 @@ class Reference:
         """Whether sample i is prompted with the caption of clip i."""
         if isinstance(self.dataset, DrawnClips):
             return self.dataset.prompts_match_clips
-        return self.protocol.prompts is Prompts.captions
+        return self.has_clips and self.protocol.prompts is Prompts.captions
 
     def prompts(self, split: str, indices: range) -> list[str]:
-        """Prompts of samples of a split, "calibration" or "evaluation"."""
-        if self.protocol.prompts is Prompts.shapes:
+        """Prompts of samples of a split, "calibration" or "evaluation"; a user's own whatever the protocol."""
+        if self.has_clips and self.protocol.prompts is Prompts.shapes:
             return [Shapes().prompt(index, split) for index in indices]
         if self.protocol.prompts is Prompts.captions and split == "evaluation" and self.sources:
             return [self._captions[self.sources[index % len(self.sources)].path] for index in indices]

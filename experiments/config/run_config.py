@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config.nodes import Choice
 from experiments.config.reference import Reference
-from experiments.options import Tracking
+from experiments.options import Export, Tracking
 from metrics.options import Protocol
 from qvd.data.base import VideoDataset
 from qvd.options.bits import FLOATING_POINT, Bits
@@ -83,6 +83,7 @@ class RunConfig:
     dataset: VideoDataset
     protocol: Protocol
     tracking: Tracking
+    export: Export
     experiment: str
     arms: tuple[Arm, ...]
     seed: int

@@ -40,10 +40,18 @@ def write_gif(arms: list[ArmResult], path: Path, count: int = 6) -> None:
 def write_mp4(arms: list[ArmResult], path: Path, count: int = 6) -> None:
     """Write `animation_frames` as H.264, repeated a few times because players stop at the end."""
     frames = np.stack([np.asarray(frame) for frame in animation_frames(arms, count)])
+    write_h264(path, np.concatenate([frames] * _MP4_LOOPS), quality=18)
+
+
+def write_h264(path: Path, frames: np.ndarray, quality: int) -> None:
+    """Write uint8 (T, H, W, 3) as an mp4 that every browser plays.
+
+    Args:
+        quality: constant rate factor, 0 (best) to 51.
+    """
     # yuv420p, the only layout every browser plays, halves both sides.
     odd_height, odd_width = frames.shape[1] % 2, frames.shape[2] % 2
     frames = np.pad(frames, ((0, 0), (0, odd_height), (0, odd_width), (0, 0)), mode="edge")
-    frames = np.concatenate([frames] * _MP4_LOOPS)
     iio.imwrite(
         path,
         frames,
@@ -51,7 +59,7 @@ def write_mp4(arms: list[ArmResult], path: Path, count: int = 6) -> None:
         fps=FPS,
         codec="libx264",
         macro_block_size=2,
-        output_params=["-preset", "veryfast", "-crf", "18"],
+        output_params=["-preset", "veryfast", "-crf", str(quality)],
     )
 
 

@@ -15,9 +15,10 @@ from experiments.progress import Reporter
 from experiments.stages import code
 from experiments.stages.reference import check_skipped, reference_clips, reference_key
 from experiments.stages.staged import Staged
-from metrics.declaration import MetricValue, SetMetric, VideoMetric
+from metrics.declaration import Compared, MetricValue, SetMetric, VideoMetric
 from metrics.extractors.base import VideoExtractor, extract_features
 from metrics.extractors.loading import load_extractor
+from metrics.fvd import MINIMUM_VIDEOS
 from metrics.inputs import FeatureSets, MetricContext, Network, VideoBatch
 from metrics.measure import measure_sets, measure_videos
 from metrics.registry import declared_metrics
@@ -49,13 +50,15 @@ class Evaluator:
         """Computed once: it reads every chosen file."""
         return reference_key(self.config.reference, self.extractor)
 
-    def reference_features(self) -> Artifact:
-        """Features of the reference clips, with the lines about files that were left out.
+    def reference_features(self) -> Artifact | None:
+        """Features of the reference clips, with the lines about files that were left out; None: there are no clips.
 
         Raises:
             VideoError: unusable files, one line for each.
         """
         reference, device = self.config.reference, self.config.device
+        if not reference.has_clips:
+            return None
         inputs = {**self._reference_key, "device": device}
 
         def compute() -> Result:
@@ -104,7 +107,7 @@ class Evaluator:
         """
         features, fp_features, reference = self.features(samples), self.features(fp_samples), self.reference_features()
         inputs = {
-            "features": [features.key, fp_features.key, reference.key],
+            "features": [features.key, fp_features.key, reference and reference.key],
             "prompts": fingerprint(prompts),
             "paired": self.config.reference.prompts_match_clips,
             "networks": self._network_identities,
@@ -114,25 +117,32 @@ class Evaluator:
             is_fp = samples.key == fp_samples.key
             sets = self._feature_sets(features, fp_features, reference)
             batches = self._video_batches(samples, None if is_fp else fp_samples, prompts)
+            missing = why_missing(sets)
             with self.reporter.note("computing metrics"):
-                results = self._measure(is_fp, sets, batches)
+                results = self._measure(is_fp, missing, sets, batches)
             scores = {key: result.per_video for key, result in results.items() if result.per_video is not None}
-            return scores, {**_document(results, sets), "reference_skipped": reference.metadata["skipped"]}
+            skipped = [] if reference is None else reference.metadata["skipped"]
+            reasons = {"missing": missing} if missing else {}
+            return scores, {**_document(results, sets), **reasons, "reference_skipped": skipped}
 
         stored = self.store.fetch("metrics", inputs, compute, code.metrics())
         return replace(stored, metadata={**stored.metadata, **self.config.reference.describe()})
 
-    def _measure(self, is_fp: bool, sets: FeatureSets, batches: Iterable[VideoBatch]) -> dict[str, MetricValue]:
+    def _measure(
+        self, is_fp: bool, missing: Mapping[str, str], sets: FeatureSets, batches: Iterable[VideoBatch]
+    ) -> dict[str, MetricValue]:
         """The values of all metrics that the arm has, by key."""
         silence_loading()
-        defined = [metric for metric in declared_metrics() if metric.is_defined(self.config.protocol, is_fp)]
+        possible = [metric for metric in declared_metrics() if metric.key not in missing]
+        defined = [metric for metric in possible if metric.is_defined(self.config.protocol, is_fp)]
         return {
             **measure_sets([metric for metric in defined if isinstance(metric, SetMetric)], sets),
             **measure_videos([metric for metric in defined if isinstance(metric, VideoMetric)], batches),
         }
 
-    def _feature_sets(self, features: Artifact, fp_features: Artifact, reference: Artifact) -> FeatureSets:
-        arm, fp, clips = (artifact.tensors["features"] for artifact in (features, fp_features, reference))
+    def _feature_sets(self, features: Artifact, fp_features: Artifact, reference: Artifact | None) -> FeatureSets:
+        arm, fp = (artifact.tensors["features"] for artifact in (features, fp_features))
+        clips = arm[:0] if reference is None else reference.tensors["features"]
         paired = self.config.reference.prompts_match_clips and len(arm) == len(clips)
         return FeatureSets(features=arm, fp_features=fp, reference=clips, paired=paired)
 
@@ -151,6 +161,17 @@ class Evaluator:
             of_batch = prompts[first : first + len(videos)]
             yield VideoBatch(videos=videos, prompts=of_batch, context=context, fp_videos=fp_videos)
             first += len(videos)
+
+
+def why_missing(sets: FeatureSets) -> dict[str, str]:
+    """Metric → why such sets have no value of it."""
+    reasons = {}
+    for metric in declared_metrics():
+        if metric.compares_with is Compared.reference and not len(sets.reference):
+            reasons[metric.key] = "there are no reference clips"
+        elif isinstance(metric, SetMetric) and len(sets.features) < MINIMUM_VIDEOS:
+            reasons[metric.key] = f"fewer than {MINIMUM_VIDEOS} videos"
+    return reasons
 
 
 def _document(results: Mapping[str, MetricValue], sets: FeatureSets) -> dict[str, Any]:

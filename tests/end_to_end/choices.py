@@ -43,6 +43,7 @@ def write_files(root):
     write(*(f"msrvtt/video{number}.mp4" for number in range(7010, 7022)))
     captions = [{"video_id": f"video{n}", "caption": f"{n} {i}"} for n in range(7009, 7022) for i in range(20)]
     (root / "captions.json").write_text(json.dumps({"sentences": captions}))
+    (root / "prompts.txt").write_text("a cat\na dog\n")
     (root / "lists").mkdir()
     for fold, tested in enumerate(classes, 1):
         for split, listed in (("test", {tested}), ("train", {*classes} - {tested})):
@@ -115,6 +116,7 @@ class Choices:
             "VideoFolder": {"root": "classes"},
             "UCF101": {"root": "classes", "lists": str(self.files / "lists"), "split": "test", "fold": 2},
             "MSRVTT": {"root": "msrvtt", "annotations": str(self.files / "captions.json"), "skip_bad": True},
+            "PromptFile": {"file": str(self.files / "prompts.txt")},
             "FrameFolders": {"root": "frames", "split": "a", "caption": "clouds"},
         }[cls.__name__]
         if "root" in special:

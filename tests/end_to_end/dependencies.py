@@ -27,6 +27,7 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         DENOISER: "seed num_inference_steps",
         ALL: "device",
     },
+    "Export": {NOTHING: "videos frames"},
     "Tracking": {NOTHING: "mode project entity"},
     "Arm": {NOTHING: "variant quantizer overrides", frozenset({"samples", "features", "metrics"}): "n_videos"},
     "Bits": {METHOD: "weight activation"},
@@ -41,6 +42,7 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     },
     "AnimateDiffOptions": {NOTHING: "motion_adapter motion_adapter_revision"},
     "ClassLatteOptions": {NOTHING: "vae vae_revision", DENOISER: "classes checkpoint"},
+    "PromptFile": {NOTHING: "file videos_per_prompt"},
     "Shapes": {REFERENCE: "resolution num_frames split"},
     "VideoFiles": {NOTHING: "root skip_bad"},
     "UCF101": {ALL: "split fold", NOTHING: "lists"},
@@ -103,6 +105,12 @@ def recaptioned(value: str, root: Path) -> str:
     return str(root / "other.json")
 
 
+def reprompted(value: str, root: Path) -> str:
+    """A file of other prompts."""
+    (root / "other.txt").write_text(Path(value).read_text().replace("a ", "the "))
+    return str(root / "other.txt")
+
+
 def other_lists(value: str, root: Path) -> str:
     """UCF-101's lists, train and test exchanged."""
     shutil.copytree(value, root / "lists")
@@ -130,6 +138,7 @@ def place(stages: Stages) -> list[tuple[Callable[[str, Path], str], Stages]]:
 
 # Other values than `candidates` of options.py, each with what it changes.
 VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
+    "Export.videos": [(named("all"), NOTHING)],
     "Tracking.entity=None": [(lambda value, root: "team", NOTHING)],
     "ModelOptions.path": place(DENOISER),
     "ModelOptions.architecture": place(DENOISER),
@@ -139,6 +148,7 @@ VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
     "ClassLatteOptions.vae": place(DENOISER),
     "ClassLatteOptions.checkpoint": [(named("another.pt"), DENOISER)],
     "VideoFiles.root": place(REFERENCE),
+    "PromptFile.file": [(moved, NOTHING), (reprompted, DENOISER)],
     "Shapes.split": [(named("train"), REFERENCE)],
     "UCF101.lists": [(moved, NOTHING), (other_lists, ALL)],
     "MSRVTT.annotations": [(moved, NOTHING), (recaptioned, DENOISER)],
@@ -159,5 +169,6 @@ FIXED = {
     "ClassLatteAdapter.checkpoint",
     "ClassLatteAdapter.vae",
     "ClassLatteAdapter.negative_prompt",  # it reads no text
+    "Export.frames",  # true needs videos
     "MSRVTT.skip_bad",  # false needs all of the 2990 videos
 }

@@ -54,7 +54,7 @@ def stage_keys(config, store=None):
         "features": arm_row.evaluator.features(samples),
         "metrics": arm_row.metrics(samples),
     }
-    return {stage: artifact.key for stage, artifact in artifacts.items()}
+    return {stage: artifact and artifact.key for stage, artifact in artifacts.items()}
 
 
 class Row:

@@ -102,6 +102,10 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["+quantizer.colour=red"], "quantizer.colour=red: no such option; allowed are"),
         (["dataset=folder"], "dataset.root is required"),
         (["dataset=folder", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
+        (["dataset=prompts"], "dataset.file is required"),
+        (["dataset=prompts", "dataset.file=/nowhere.txt"], "dataset.file=/nowhere.txt: no such file"),
+        (["export.videos=some"], "export.videos=some: allowed are all, none, or a number"),
+        (["export.videos=500"], "export.videos=500: no arm has more than 128; all exports every one"),
         (["dataset=ucf101", "dataset.root=tests", "dataset.split=tets"], "dataset.split: Invalid value 'tets'"),
         (["protocol.min_videos=1"], "protocol.min_videos=1: must be at least 8"),
         (["protocol.choice=last"], "protocol.choice: Invalid value 'last'"),
@@ -172,6 +176,17 @@ def test_a_config_file_whose_name_is_no_tag(tmp_path, monkeypatch):
 def test_a_missing_model_folder():
     with pytest.raises(FileNotFoundError, match=r"model.path=/nowhere: no diffusers pipeline there"):
         compose_run_config(["model.path=/nowhere"])
+
+
+def test_own_prompts_say_how_many_videos(dataset_words):
+    """No FVD to real clips, so no protocol's least number; theirs are the prompts, whatever the protocol's are."""
+    words = ["dataset=prompts", *dataset_words["prompts"]]
+    run = compose_run_config([*words, "dataset.videos_per_prompt=5"])
+    assert run.n_videos == 10 and not run.reference.has_clips and run.reference.count == 0
+    assert run.reference.prompts("evaluation", range(3)) == [run.dataset.prompts[i] for i in (0, 1, 0)]
+    assert compose_run_config([*words, "n_videos=1", "export.videos=1"]).n_videos == 1
+    with pytest.raises(ValueError, match=r"n_videos=0: must be an integer of at least 1$"):
+        compose_run_config([*words, "n_videos=0"])
 
 
 def test_too_few_reference_clips(footage):
