@@ -21,6 +21,7 @@ from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
 from experiments.tracking.wandb_run import track_arm
+from metrics.devices import check_device
 from qvd.store.artifacts import NotStoredError, Store
 
 
@@ -36,6 +37,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     Returns:
         The run folder.
     """
+    check_device(config.device)
     run_dir.mkdir(parents=True, exist_ok=True)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -103,4 +102,4 @@ class _at_least:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

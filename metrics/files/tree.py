@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ def _listing(folder: str | Path, wants_files: bool, wants_frames: bool) -> Listi
 
 
 def _nothing(folder: Path, wants_files: bool, wants_frames: bool, left_out: Counter[str]) -> str:
-    wanted: list[Iterable[str]] = [VIDEO_SUFFIXES] * wants_files + [IMAGE_SUFFIXES] * wants_frames
+    wanted = [VIDEO_SUFFIXES] * wants_files + [IMAGE_SUFFIXES] * wants_frames
     what = " or ".join(["video"] * wants_files + ["folder of frames"] * wants_frames)
     looked = "looked for " + ", ".join(sorted(suffix for suffixes in wanted for suffix in suffixes))
     found = f"; found {words(left_out)}" if left_out.total() else "; it is empty"
