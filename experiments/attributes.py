@@ -20,6 +20,7 @@ from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
 from experiments.report.tabular import Cell, Column, Table, render_terminal
 from experiments.stages.stages import Stages
+from metrics.devices import check_device
 from metrics.errors import one_line_errors
 from metrics.extractors.shapes_classifier import ShapesClassifier, attribute_accuracy
 from metrics.frechet import frechet_distance
@@ -118,6 +119,7 @@ def command_line_config(words: list[str]) -> RunConfig:
 def main() -> None:
     with one_line_errors():
         config = command_line_config(sys.argv[1:])
+        check_device(config.device)
         title = f"Attribute accuracy, {config.model_name}, {config.num_inference_steps} steps"
         render_terminal(measure(config).table(title))
 

@@ -26,6 +26,7 @@ from experiments.config.run_config import RunConfig
 from experiments.float32_layers import fastest_layers
 from experiments.progress import Reporter
 from experiments.stages.stages import StageOutput, Stages
+from metrics.devices import check_device
 from metrics.errors import one_line_errors
 from qvd.options.model import DType
 from qvd.store.artifacts import Store
@@ -96,6 +97,7 @@ def main() -> None:
     words += [f"{key}={value}" for key, value in DEFAULTS.items() if key not in given]
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
         config = replace(compose_run_config(words), n_videos=1)
+        check_device(config.device)
         half = config.model.dtype is not DType.float32
         arm = config.arms[-1]
         with fastest_layers(config.device if half else "") as widened:

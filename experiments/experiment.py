@@ -24,6 +24,7 @@ from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
 from experiments.stages.figure_stage import choose_studied, run_figures
 from experiments.tracking.wandb_run import ArmTracker, check_tracking
+from metrics.devices import check_device
 from metrics.registry import declared_metrics, ranking_metric
 from qvd.models.loading import check_folders
 from qvd.store.artifacts import NotStoredError, Store
@@ -58,6 +59,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
         ValueError: an objective that is no metric.
     """
     objective = _objective_key(config.objective)
+    check_device(config.device)
     run_dir.mkdir(parents=True, exist_ok=True)
     check_tracking(config)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms

@@ -106,7 +106,7 @@ class Comparison:
         features = self._features(generated, self.protocol.generated_rule)
         reference = self._features(real, self.protocol.reference_rule)
         kvd = kernel_distance(features, reference)
-        report = {**fvd_report(features, reference), "kvd": kvd.mean, "kvd_std": kvd.std}
+        report: dict[str, Any] = {**fvd_report(features, reference), "kvd": kvd.mean, "kvd_std": kvd.std}
         if _same_files(generated, real) and not same_samples(features, reference):
             line = "both sides are the same files, but the protocol takes other frames of the reference"
             report["warning"] = "; ".join(str(said) for said in (report["warning"], line) if said)

@@ -85,7 +85,7 @@ class Reference:
                 end: {"video": path.relative_to(root).as_posix(), "caption": self._captions[path]}
                 for end, path in ends.items()
             },
-            "reference_left_out": self.dataset.listing.left_out,
+            "reference_left_out": {why: count for why, count in self.dataset.listing.left_out.items() if count},
         }
 
     @property

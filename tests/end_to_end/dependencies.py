@@ -51,13 +51,14 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     "Protocol": {
         NOTHING: "name n_videos min_videos lpips_weights extractor_weights clip",
         FEATURES: "num_frames resolution resize extractor",
-        REFERENCE: "random_start stride seed",
+        REFERENCE: "random_start stride seed n_reference",
         EVALUATION | REFERENCE: "choice",
         EVALUATION: "prompts",
     },
     "Protocol of drawn clips": {
         NOTHING: "name n_videos min_videos lpips_weights extractor_weights clip "
         "random_start stride seed choice prompts",
+        REFERENCE: "n_reference",
         FEATURES: "num_frames resolution resize extractor",
     },
     "CalibrationPlan": {CALIBRATION: "num_samples num_steps timesteps ndtc_mean"},
@@ -153,6 +154,7 @@ VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
     "UCF101.lists": [(moved, NOTHING), (other_lists, ALL)],
     "MSRVTT.annotations": [(moved, NOTHING), (recaptioned, DENOISER)],
     "FrameFolders.split": [(named("b"), REFERENCE)],
+    "Protocol.n_reference=None": [(lambda value, root: 4096, REFERENCE)],
     "Protocol.extractor": [(named("videomae"), FEATURES)],
     "Protocol.extractor_weights": place(FEATURES),
     "Protocol.clip": place(METRICS),
