@@ -16,7 +16,9 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
+from qvd.backends.base import Backend
 from qvd.backends.convert import convert as convert_denoiser
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.calibration_set import CalibrationSet, concatenate
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.observe import observe
@@ -186,8 +188,10 @@ def quantize(
     return method.run(model.denoiser, calibration.ranges, calibration.captured, context)
 
 
-def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
+def convert(denoiser: nn.Module, quantization: Quantization, backend: Backend = SIMULATION) -> nn.Module:
     """A copy of the denoiser that executes the quantization; the original is unchanged.
+
+    What the backend refuses is simulated; `qvd.backends.convert.placements` of the copy tells.
 
     Raises:
         ValueError: a quantization of another network.
@@ -196,7 +200,7 @@ def convert(denoiser: nn.Module, quantization: Quantization) -> nn.Module:
     others = [site for site in (*quantization.layers, *quantization.operands) if site not in own]
     if others:
         raise ValueError(f"the quantization is of another network: this {type(denoiser).__name__} has no {others[0]}")
-    return convert_denoiser(denoiser, quantization)
+    return convert_denoiser(denoiser, quantization, backend)
 
 
 def _adapter(path: str, options: dict[str, Any]) -> ModelAdapter:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 import qvd
 from baselines.naive import Naive
 from metrics.fidelity import psnr
+from qvd.backends.convert import placements
+from qvd.backends.simulated import Simulation
 from qvd.graph.sites import weighted_layers
 from qvd.spec.files import FILE
 
@@ -67,6 +69,17 @@ def test_a_quantized_model_draws_nearly_the_same_videos(model, quantization):
         model.denoiser = original
     assert not torch.equal(fp, quantized) and psnr(quantized, fp).median() > 40  # one of them tips over
     assert torch.equal(fp, model.sample(PROMPTS)), "converting must leave the original as it was"
+
+
+def test_a_model_is_converted_for_a_backend(model, quantization):
+    class Idle(Simulation):
+        name = "idle"
+
+        def refuses(self, layer, spec):
+            return "idle"
+
+    placed = placements(qvd.convert(model.denoiser, quantization, Idle()))
+    assert {(place.backend, place.reason) for place in placed} == {("simulated", "idle"), ("idle", None)}
 
 
 def test_what_is_saved_computes_the_same(model, quantization, tmp_path):

@@ -1,4 +1,4 @@
-"""What a quantized denoiser IS, as data: codes, scales, grids, folds. How it runs is `qvd.backends.simulated`."""
+"""What a quantized denoiser IS, as data: codes, scales, grids, folds. How it runs is `qvd.backends`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What SCRI minimizes: the output error of a quantized layer, or of the attention that its outputs feed."""
+"""What SCRI minimizes: the output error of a quantized layer, or of the attention that its outputs feed.
+
+A quantized layer computes what `qvd.backends.base` says, here on captured receptive fields instead of whole inputs: a
+search that tries a transform needs neither the codes nor the border of a layer that is never run.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from qvd.algorithms.layerwise import LayerSettings
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.algorithms.scri.groups import transform_groups
 from qvd.algorithms.scri.objective import (
     SAMPLE_BINS,
@@ -16,13 +16,15 @@ from qvd.algorithms.scri.objective import (
     group_error,
     input_grid,
     output_error,
+    quantized_output,
     scri_sites,
+    with_bias,
 )
 from qvd.algorithms.scri.search import integrate
 from qvd.backends.convert import convert
 from qvd.backends.simulated import SIMULATION
 from qvd.calibration.observers import HistogramObserver
-from qvd.calibration.rows import capture_rows
+from qvd.calibration.rows import capture_rows, receptive_fields
 from qvd.graph.absorb import absorbing_norms
 from qvd.graph.sites import weighted_layers
 from qvd.numerics.channels import IDENTITY, ChannelTransform
@@ -131,6 +133,36 @@ def test_every_scale_has_a_weight_of_its_own():
     assert torch.equal(folded.codes, expected.codes) and torch.equal(folded.scale, expected.scale)
     assert torch.equal(plain.codes, quantize_weight(linear.layer.weight, 4, RangeMethod.lp).codes)
     assert linear.final_weight(scale) is folded
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(3, 4), (60, 3)),
+        (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 9, 8)),
+        (nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0), bias=False), (1, 3, 6, 4, 4)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bits", [(4, 4), (None, 6)], ids=str)
+@torch.no_grad()
+def test_on_all_receptive_fields_the_output_is_the_executed_layers(layer, shape, bits):
+    """Shift, scale, bias correction and borders included."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    if isinstance(layer, nn.Linear):
+        rows = x[:, :, None]
+    else:
+        rank = len(layer.kernel_size)
+        rows = receptive_fields(layer, x, torch.nan).movedim(1, 1 + rank).flatten(2 + rank).flatten(0, rank)
+    whole = site(layer, rows, bits=bits)
+    transform = ChannelTransform(torch.tensor([2.0, 0.0, -2.0]), torch.tensor([1.0, 4.0, 2.0]))
+    grid = input_grid(whole, transform)
+    choice = LayerChoice(transform, grid=grid)
+    quantization = quantize_layer("layer", layer, whole.bits, whole.record, SETTINGS, choice)
+    output = SIMULATION.layer(layer, quantization)(x).movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(
+        with_bias(whole, quantized_output(whole, transform, coarse=False)), output, rtol=1e-4, atol=1e-4
+    )
 
 
 @torch.no_grad()
