@@ -53,7 +53,7 @@ def test_what_an_arm_has_no_value_for():
     assert FVD.is_defined(TINY, is_fp=True) and not FVD_FP.is_defined(TINY, is_fp=True)
     assert not PSNR.is_defined(TINY, is_fp=True) and PSNR.is_defined(TINY, is_fp=False)
     assert TINY.lpips_weights is None and not LPIPS.is_defined(TINY, is_fp=False)
-    assert PSNR.flat(MetricValue(None)) == {"psnr_fp": None, "psnr_fp_ci": None}
+    assert PSNR.flat(None, None) == {"psnr_fp": None, "psnr_fp_ci": None}
 
 
 def test_a_declaration_is_checked():
@@ -115,8 +115,10 @@ def test_sets_are_compared_with_reference_and_fp():
     arm, fp, clips = torch.randn(3, 40, 6, generator=torch.Generator().manual_seed(0))
     results = measure_sets([FVD, FVD_INFINITY, FVD_FP], FeatureSets(features=arm, fp_features=arm + 1, reference=clips))
     assert results["fvd_fp"].value == pytest.approx(6)
-    flat = FVD_INFINITY.flat(results["fvd_inf"])
-    assert list(flat) == ["fvd_inf", "fvd_inf_ci", "fvd_inf_r_squared"] and json.dumps(flat)
+    infinity = results["fvd_inf"]
+    flat = FVD_INFINITY.flat(infinity.value, infinity.interval)
+    assert list(flat) == ["fvd_inf", "fvd_inf_ci"] and list(infinity.details) == ["fvd_inf_r_squared"]
+    assert json.dumps({**flat, **infinity.details})
     assert results["fvd"].warnings == ("fvd is biased upwards: 40 videos, fewer than 2048",)
     with pytest.raises(ValueError, match="need at least 8"):
         measure_sets([FVD], FeatureSets(features=arm[:7], fp_features=fp, reference=clips))
