@@ -32,11 +32,12 @@ def layer_inputs_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], 
 
 @contextmanager
 def attention_operands_to(denoiser: nn.Module, sinks: Mapping[str, Callable[[Tensor], object]]) -> Iterator[None]:
-    """While open, `sinks["<attention>.<operand>"]` is called with each attention operand; the output is unchanged."""
+    """While open, `sinks["<attention>.<operand>"]` is called with that attention operand; the output is unchanged."""
 
     def watched(site: str) -> Callable[[Tensor], Tensor]:
         def operand(x: Tensor) -> Tensor:
-            sinks[site](x)
+            if site in sinks:
+                sinks[site](x)
             return x
 
         return operand
