@@ -58,7 +58,7 @@ def test_what_a_shell_exports_is_gone():
         "HOME": "/home",
         "COVERAGE_PROCESS_START": "x",
     }
-    assert os.environ == cleaned(os.environ)
+    assert not (HOSTILE.keys() - SET.keys() - KEPT) & os.environ.keys()
 
 
 def test_nothing_that_our_code_reads_is_kept():

@@ -130,7 +130,8 @@ class MyEngine(Engine):
         FILLED.extend(arm.name for arm in arms)
 """
 YAMLS = {
-    "quantizer": "_target_: mine.MyMethod\nname: mine\ncalibration: {num_samples: 1, num_steps: 1}\nshare: 0.25\n",
+    "quantizer": "_target_: mine.MyMethod\nname: mine\ncalibration: {num_samples: 1, num_steps: 1}\nshare: 0.25\n"
+    "weight_range: minmax\nactivation_range: minmax\n",
     "model": "_target_: mine.MyModel\npath: weights/tiny_modelscope\nnum_frames: 8\nresolution: 32\n"
     "num_inference_steps: 2\nguidance_scale: 2.0\nbatch_size: 8\nembedded: true\nbrightness: 3\n",
     "dataset": "_target_: mine.MyClips\ngrey: 90\n",

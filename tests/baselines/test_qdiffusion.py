@@ -16,7 +16,9 @@ from qvd.options.units import Reconstruction
 from qvd.spec.quantization import LayerQuantization, Quantization, quantize_weight
 from tests.tiny_unet import context_of
 
-FAST = QDiffusion(adaround=AdaRoundSettings(iterations=3, batch_size=2), lsq=LsqSettings(iterations=2, batch_size=2))
+FAST = QDiffusion(
+    adaround=AdaRoundSettings(iterations=3, batch_size=2, sweeps=2), lsq=LsqSettings(iterations=2, batch_size=2)
+)
 
 
 def test_running_extremes_are_the_recursion():

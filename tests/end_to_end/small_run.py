@@ -40,6 +40,7 @@ WORDS = [
     f"num_inference_steps={STEPS}",
     f"model.guidance_scale={GUIDANCE}",
     f"model.batch_size={BATCH}",
+    "tracking=disabled",
     f"experiment.arms=[{{quantizer: fp, bits: fp}}, {NAIVE}, {QVD}]",
 ]
 FP, QUANTIZED = "fp", ("naive w8a8", "qvd w4a8")

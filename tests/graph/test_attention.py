@@ -8,6 +8,7 @@ from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor
 
 from qvd.backends.simulated import quantized_operands
 from qvd.graph.attention import OperandAttnProcessor, Operands, check_processor
+from qvd.graph.hooks import attention_operands_to
 from qvd.numerics.grids import AffineGrid
 
 
@@ -67,3 +68,14 @@ def test_other_processors_are_refused_by_name():
     attention.processor = AttnAddedKVProcessor2_0()
     with pytest.raises(TypeError, match=r"mid\.attn1.*AttnAddedKV"):
         check_processor("mid.attn1", attention)
+
+
+@torch.no_grad()
+def test_operands_that_nobody_asks_for_are_not_watched():
+    """As where rules or `only` leave them in floating point."""
+    net, x, seen = torch.nn.Sequential(Attention(query_dim=16, heads=2, dim_head=8)), torch.randn(2, 9, 16), []
+    reference = net(x)
+    with attention_operands_to(net, {"0.k": seen.append}):
+        torch.testing.assert_close(net(x), reference, rtol=1e-4, atol=1e-5)
+    (k,) = seen
+    torch.testing.assert_close(k, net[0].to_k(x).unflatten(-1, (2, 8)).transpose(1, 2))

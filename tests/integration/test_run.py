@@ -22,7 +22,6 @@ REQUIRED = {
     *("fvd", "fvd_inf", "fvd_ci", "fvd_fp", "clipsim", "psnr_fp", "ssim_fp"),
     *("n_videos", "protocol", "extractor", "model_bytes", "bops", "kvd", "seconds"),
 }
-TIMINGS = {"seconds", "peak_memory_bytes"}
 
 
 def command(store, *words):
@@ -33,9 +32,9 @@ def run(store, *words, **options):
     return subprocess.run(command(store, *words), cwd=ROOT, capture_output=True, text=True, **options)
 
 
-def without_timings(metrics):
-    plain = {key: value for key, value in metrics.items() if key not in TIMINGS | {"command"}}
-    return {key: without_timings(value) if isinstance(value, dict) else value for key, value in plain.items()}
+def without(metrics, keys):
+    plain = {key: value for key, value in metrics.items() if key not in keys}
+    return {key: without(value, keys) if isinstance(value, dict) else value for key, value in plain.items()}
 
 
 def stored(small_run):
@@ -55,7 +54,6 @@ def test_the_run_folder_is_printed_last_and_complete(small_run):
         "samples.gif",
         "samples.mp4",
         "report.html",
-        "wandb",
     ):
         assert (folder / name).exists(), name
     assert f"| {QVD} | tiny | {N_VIDEOS} |" in (folder / "table.md").read_text()
@@ -81,10 +79,10 @@ def test_metrics_hold_what_was_promised(small_run):
 def test_the_second_run_comes_from_the_store(small_run, tmp_path):
     copy = small_run.copy(tmp_path / "copy")
     before = stored(copy)
-    copy.again()
+    copy.again("tracking=offline")
     assert stored(copy) == before
-    first = small_run.metrics_file.read_text().replace(str(small_run.folder), str(copy.folder))
-    assert copy.metrics_file.read_text() == first
+    assert without(copy.metrics, {"command"}) == without(small_run.metrics, {"command"})
+    assert list((copy.folder / "run" / "wandb").glob("offline-run-*"))
 
 
 @pytest.mark.full
@@ -95,7 +93,8 @@ def test_killed_during_sampling_the_same_command_goes_on(small_run, tmp_path):
     files = run_until(killed.command, killed.folder / "store", "samples/*.json", BATCHES + 1)
     assert len(files) < 3 * BATCHES
     killed.again("workers=1")
-    assert without_timings(killed.metrics) == without_timings(small_run.metrics)
+    unlike = {"seconds", "peak_memory_bytes", "command"}
+    assert without(killed.metrics, unlike) == without(small_run.metrics, unlike)
 
 
 @pytest.mark.full
@@ -121,7 +120,7 @@ def test_interrupted_a_run_ends_at_once_and_says_so_in_one_line(tmp_path):
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_files(process, tmp_path, "samples/*.json", 1)
     os.killpg(process.pid, signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
+    _, shown = process.communicate(timeout=300)
     assert process.returncode == 130
     assert shown.strip().splitlines()[-1].startswith("interrupted: the same command goes on")
     assert "Traceback" not in shown and "leaked" not in shown

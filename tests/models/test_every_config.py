@@ -20,7 +20,13 @@ SHIPPED = [name for name in MODELS if name.startswith("tiny_")]
 LOOKED_UP = ("embedding_table.weight", "scale_shift_table", "pos_embed", "temp_embed")  # read by row or added
 
 
-@pytest.fixture(scope="module", params=MODELS)
+# The three unconditional models are one architecture.
+REPEATED = ("latte_ffs", "latte_taichi")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(m, marks=pytest.mark.full if m in REPEATED else ()) for m in MODELS]
+)
 def model(request):
     """The adapter, its denoiser, and the arguments of one call."""
     embedded = request.param in SHIPPED

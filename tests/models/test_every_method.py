@@ -22,7 +22,7 @@ from tests.models.conftest import FAMILIES
 from tests.tiny_unet import context_of
 
 STEPS = 2
-DEFAULT_TIER = {"modelscope": "qvd", "animatediff": "vidit_q", "latte": "smoothquant", "latte_class": "ptq4dm"}
+DEFAULT_TIER = {"modelscope": "smoothquant", "animatediff": "vidit_q", "latte": "qvd", "latte_class": "ptq4dm"}
 LEARNING = [f"adaround.{key}" for key in ("iterations=1", "entries=2", "sweeps=1")]
 OPTIONS = {
     "naive": [],

@@ -58,6 +58,7 @@ def test_a_killed_worker_is_noticed(config, monkeypatch):
         fill_store(config, [config.floating_point(65)], [], Reporter(quiet=True))
 
 
+@pytest.mark.full
 def test_a_worker_ends_with_its_parent(tmp_path):
     """SIGKILL leaves a parent no time to tell its workers."""
     context = multiprocessing.get_context("spawn")
