@@ -175,7 +175,7 @@ def _check_reference(run: RunConfig, num_frames: int) -> None:
         )
     if run.reference.has_clips and run.reference.count < protocol.min_videos:
         raise ValueError(
-            f"dataset {run.dataset.describe()}: {run.reference.count} reference clips; "
+            f"dataset {run.dataset.describe()}: {run.reference.count} reference clips{run.reference.left_out_words}; "
             f"protocol {protocol.name} needs at least {protocol.min_videos}"
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +61,13 @@ class Listing:
     left_out: dict[str, int]
 
 
-def words(left_out: dict[str, int]) -> str:
+def words(left_out: Mapping[str, int]) -> str:
     """What was left out, e.g. "2 hidden, 1 beside frames"; empty for nothing."""
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
 
 
 def find_videos(folder: str | Path) -> Listing:
-    """Every video file below a folder, and every folder of frames as one video.
+    """Every video file below a folder, and every folder of frames as one video, whatever else lies in that folder.
 
     Pictures beside video files are listed one by one, since they are neither; to read one is an error that names it.
 
@@ -83,7 +83,8 @@ def find_video_files(folder: str | Path) -> Listing:
 
 
 def find_frame_folders(folder: str | Path) -> Listing:
-    """Every folder that holds pictures, from the given one down. Raises as `find_videos`."""
+    """Every folder of frames, from the given one down: it holds pictures, and no folder above it does. Raises as
+    `find_videos`."""
     return _listing(folder, wants_files=False, wants_frames=True)
 
 
@@ -162,14 +163,16 @@ def _listing(folder: str | Path, wants_files: bool, wants_frames: bool) -> Listi
     files = list(walk(folder, left_out))
     filmed = {path.parent for path in files if is_video_file(path)} if wants_files else set()
     framed = ({path.parent for path in files if is_picture(path)} - filmed) if wants_frames else set()
+    framed = {path for path in framed if framed.isdisjoint(path.parents)}
     paths = [*framed]
     for path in files:
+        is_within = not framed.isdisjoint(path.parents)
         is_wanted_file = is_video_file(path) or (wants_frames and is_picture(path) and path.parent in filmed)
-        was_frame_folder = wants_frames and not path.suffix and path.parent not in framed and _leads_nowhere(path)
+        was_frame_folder = wants_frames and not path.suffix and not is_within and _leads_nowhere(path)
         if (wants_files and is_wanted_file) or was_frame_folder:
             paths.append(path)
         elif not (is_picture(path) and path.parent in framed):
-            left_out[BESIDE_FRAMES if path.parent in framed else OTHER] += 1
+            left_out[BESIDE_FRAMES if is_within else OTHER] += 1
     if not paths:
         raise ValueError(_nothing(folder, wants_files, wants_frames, left_out))
     return Listing(sorted(paths, key=natural_key), dict(left_out))

@@ -33,7 +33,7 @@ def plan(small_run, name):
 @pytest.fixture(scope="module")
 def entries(small_run, name):
     """The stored calibration set as one call of the denoiser."""
-    stored = small_run.calibration(name).open("cpu")
+    stored = small_run.calibration(name).calibration_set("cpu")
     return stored.take(range(len(stored)))
 
 

@@ -88,6 +88,15 @@ def test_every_other_change_misses(cache, paths, extractor, change):
     assert cache.get(changed) is None
 
 
+def test_only_frames_count_of_a_folder(cache, paths, extractor):
+    """A sub-folder was an IsADirectoryError."""
+    before = FeatureKey.of(paths, ClipRule(2), extractor)
+    (paths[0].path / "masks").mkdir()
+    for name in ("n_frames", ".DS_Store", "masks/0.png"):
+        (paths[0].path / name).touch()
+    assert FeatureKey.of(paths, ClipRule(2), extractor) == before
+
+
 def test_damage_is_noticed(cache, paths, extractor):
     key = FeatureKey.of(paths, ClipRule(2), extractor)
     cache.put(key, torch.rand(2, 8))

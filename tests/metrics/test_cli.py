@@ -105,7 +105,7 @@ def test_cached_features_give_the_same_value(folders, weights, tmp_path, capsys)
 def test_too_few_videos(folders, weights, capsys):
     code, out, err = run(capsys, "fvd", *folders, "--weights", weights)
     assert (code, out) == (2, "")
-    assert err.startswith("error: styleganv_fvd2048 needs 2048 videos, the reference folder has 9; --videos 9")
+    assert err.startswith(f"error: styleganv_fvd2048 needs 2048 videos, {folders[0]} has 9; --videos 9")
 
 
 def test_bad_videos_are_named_or_counted(folders, weights, tmp_path, capsys):
@@ -192,11 +192,11 @@ def test_sides_of_different_size(folders, weights, capsys):
     command = ("fvd", *folders, "--weights", weights, "--protocol", "viditq_101", "--json")
     code, out, err = run(capsys, *command, "--videos", 8, "--reference-videos", 9)
     assert code == 0, err
-    assert (json.loads(out)["n_videos"], json.loads(out)["n_reference"]) == (8, 9)
+    result = json.loads(out)
+    assert (result["n_videos"], result["n_reference"]) == (8, 9)
+    assert (result["generated"]["last"], result["real"]["last"]) == ("7.avi", "8.avi")
     _, _, err = run(capsys, *command, "--videos", 8, "--reference-videos", 10)
-    assert err.startswith(
-        "error: viditq_101 needs 10 videos, the reference folder has 9; --reference-videos 9 compares"
-    )
+    assert err.startswith(f"error: viditq_101 needs 10 videos, {folders[0]} has 9; --reference-videos 9 compares")
 
 
 def test_fvd_of_each_class(folders, weights, tmp_path, capsys):
@@ -215,7 +215,7 @@ def test_fvd_of_each_class(folders, weights, tmp_path, capsys):
     assert result["fvd_mean"] == pytest.approx(alone["fvd"])
     assert "classes.YoYo.fvd " in run(capsys, *command)[1]
     (tmp_path / "generated" / "YoYo").rename(tmp_path / "generated" / "Yo")
-    assert run(capsys, *command)[2] == "error: --per-class: 2 classes are in one folder alone, the first YoYo\n"
+    assert run(capsys, *command)[2] == "error: --per-class: 2 classes are in one folder alone, the first Yo\n"
     shutil.copy(folders[0] / "0.avi", tmp_path / "real")
     assert "real/0.avi lies in no class's folder" in run(capsys, *command)[2]
 

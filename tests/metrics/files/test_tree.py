@@ -44,6 +44,13 @@ def test_a_file_beside_frames_changes_nothing(tmp_path):
     assert [path.name for path in frame_files(tmp_path / "a")] == ["1.png", "2.png"]
 
 
+def test_a_folder_of_frames_is_one_video_with_all_below_it(tmp_path):
+    touch(tmp_path, "a/1.png", "a/masks/1.png", "a/empty.png/n", "b/c/1.png")
+    for find in (find_videos, find_frame_folders):
+        assert names(find(tmp_path), tmp_path) == ["a", "b/c"]
+        assert find(tmp_path).left_out == {"beside frames": 2}
+
+
 def test_pictures_beside_videos_are_listed_to_be_refused(tmp_path):
     touch(tmp_path, "a.mp4", "grid.png")
     assert names(find_videos(tmp_path), tmp_path) == ["a.mp4", "grid.png"]
