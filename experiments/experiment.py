@@ -65,6 +65,8 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
     check_folders(config.model)
+    for cut in runner.prompts_cut:
+        reporter.say(f"warning: {cut.note}")
     for arm in config.arms:
         runner.stages.check_rules(arm)
     for n_videos in {arm.n_videos for arm in arms}:

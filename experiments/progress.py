@@ -34,7 +34,8 @@ class Reporter:
         self.arm = ""
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        """One line, as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def track(self, items: Collection[T], description: str) -> Iterator[T]:
         """Iterate with a bar; where stderr is no terminal, one line per stage instead."""

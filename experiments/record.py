@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from experiments.result import ArmMetrics, Conditions, Costs, Estimate, ExtractorIdentity, ModelBytes, StepSqnr
+from experiments.result import (
+    ArmMetrics,
+    Conditions,
+    Costs,
+    CutPrompts,
+    Estimate,
+    ExtractorIdentity,
+    ModelBytes,
+    StepSqnr,
+)
 from metrics.registry import declared_metrics
 
 _WORDS = ("variant", "quantizer", "bits", "command")
@@ -33,6 +42,7 @@ def measured_record(arm: ArmMetrics) -> dict[str, Any]:
         **estimates_record(arm.estimates),
         **arm.remarks,
         **({} if arm.step_sqnr is None else {key: getattr(arm.step_sqnr, name) for key, name in _SQNR.items()}),
+        **({"prompts_cut": [asdict(cut) for cut in arm.prompts_cut]} if arm.prompts_cut else {}),
         **asdict(arm.costs),
     }
 
@@ -67,6 +77,7 @@ def arm_from_record(record: Mapping[str, Any], setting: str = "") -> ArmMetrics:
     conditions = {field.name: rest.pop(field.name) for field in fields(Conditions)}
     costs = {field.name: rest.pop(field.name) for field in fields(Costs)}
     sqnr = {name: rest.pop(key) for key, name in _SQNR.items() if key in rest}
+    prompts_cut = tuple(CutPrompts(**cut) for cut in rest.pop("prompts_cut", ()))
     return ArmMetrics(
         **words,
         conditions=Conditions(**{**conditions, "extractor": ExtractorIdentity(**conditions["extractor"])}),
@@ -74,6 +85,7 @@ def arm_from_record(record: Mapping[str, Any], setting: str = "") -> ArmMetrics:
         estimates=estimates,
         step_sqnr=StepSqnr(**sqnr) if sqnr else None,
         remarks=rest,
+        prompts_cut=prompts_cut,
         setting=setting,
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from experiments.config.run_config import arm_name
+
+_NAMED, _LETTERS = 3, 80  # prompts in a note, and letters of each
 
 
 class Videos(Protocol):
@@ -98,6 +101,33 @@ class StepSqnr:
     free_running: Sequence[float]
 
 
+@dataclass(frozen=True)
+class CutPrompts:
+    """Prompts whose ends a text encoder never sees: two that differ only there are one to it.
+
+    Attributes:
+        reader: the text encoder that cuts them.
+        limit: the tokens that it reads.
+        total: how many distinct prompts it was given.
+        prompts: those that are longer.
+    """
+
+    reader: str
+    limit: int
+    total: int
+    prompts: Sequence[str]
+
+    @property
+    def note(self) -> str:
+        """One line for log and report."""
+        named = [repr(shorten(prompt, _LETTERS, placeholder=" …")) for prompt in self.prompts[:_NAMED]]
+        more = ", …" if len(self.prompts) > _NAMED else ""
+        return (
+            f"{len(self.prompts)} of {self.total} prompts are longer than the {self.limit} tokens that {self.reader} "
+            f"reads, and cut there: {', '.join(named)}{more}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmMetrics:
     """The numbers of one arm: a row of a table.
@@ -110,6 +140,7 @@ class ArmMetrics:
         step_sqnr: None for FP, which it compares with.
         remarks: what else is known of the numbers, JSON-ready: `n_reference`, `warning`, a metric's details, `missing`
             (column → why it is empty), the method's own summary.
+        prompts_cut: of the arm's run.
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
     """
@@ -122,6 +153,7 @@ class ArmMetrics:
     estimates: Mapping[str, Estimate]
     step_sqnr: StepSqnr | None = None
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    prompts_cut: Sequence[CutPrompts] = ()
     command: str
     setting: str = ""
 

@@ -89,6 +89,15 @@ class ClipScorer(nn.Module):
         """SHA-256 of the model's weights."""
         return state_dict_sha256(self.model)
 
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a prompt are read."""
+        return self.model.config.text_config.max_position_embeddings
+
+    def cut_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """The distinct prompts that are longer, and lose their ends."""
+        return beyond(self.tokenizer, self.max_tokens, prompts)
+
     @torch.inference_mode()
     def encode_frames(self, videos: Tensor) -> Tensor:
         """Unit-length embeddings (B, T, E) of uint8 videos (B, T, 3, H, W); one pass per frame."""
@@ -106,7 +115,7 @@ class ClipScorer(nn.Module):
             distinct,
             padding=True,
             truncation=True,
-            max_length=self.model.config.text_config.max_position_embeddings,
+            max_length=self.max_tokens,
             return_tensors="pt",
         ).to(self.mean.device)
         embeddings = F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=-1)
@@ -121,6 +130,28 @@ class ClipScorer(nn.Module):
         top, left = (height - size) // 2, (width - size) // 2
         frames = frames[..., top : top + size, left : left + size].float()
         return frames if self.evalcrafter_compat else (frames / 255 - self.mean) / self.std
+
+
+def cut_prompts(clip: str | Path, prompts: Sequence[str]) -> tuple[int, list[str]]:
+    """How many tokens a CLIP reads of a text, and the distinct prompts that have more; its weights are not loaded.
+
+    Args:
+        clip: as of `ClipScorer.from_pretrained`.
+
+    Raises:
+        ValueError: a CLIP that cannot be read, in one line.
+    """
+    where, path = f"CLIP {clip}", clip_folder(clip)
+    limit = load_part(transformers.CLIPConfig, path, where).text_config.max_position_embeddings
+    tokenizer = load_part(transformers.AutoTokenizer, path, where, trust_remote_code=False)
+    return limit, beyond(tokenizer, limit, prompts)
+
+
+def beyond(tokenizer: transformers.PreTrainedTokenizerBase, limit: int, prompts: Sequence[str]) -> list[str]:
+    """The distinct prompts that have more tokens than `limit`."""
+    distinct = list(dict.fromkeys(prompts))
+    lengths = map(len, tokenizer(distinct, verbose=False).input_ids)
+    return [prompt for prompt, length in zip(distinct, lengths, strict=True) if length > limit]
 
 
 def clip_folder(name: str | Path) -> str | Path:

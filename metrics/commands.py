@@ -75,6 +75,7 @@ def run_clipsim(options: argparse.Namespace) -> dict[str, Any]:
         result |= metric.flat(measured[metric.key].value, measured[metric.key].interval)
     cell = {"n_videos": len(side.paths) - len(skipped), "num_frames": rule.num_frames, "clip": scorer.name}
     cell |= {"clip_sha256": scorer.sha256, "evalcrafter_compat": scorer.evalcrafter_compat}
+    cell |= {"prompts_cut": scorer.cut_prompts([*prompts.by_video.values()]), "max_tokens": scorer.max_tokens}
     cell |= {"unused_prompts": prompts.unused, "generated": side.described(side.paths, prompts.by_video)}
     return {**result, **cell, **count(skipped)}
 

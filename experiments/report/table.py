@@ -38,7 +38,7 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results", failures: Se
         title=title,
         columns=columns,
         rows=rows,
-        notes=[*_protocol_notes(arms), *_missing_notes(arms), _reading_note()],
+        notes=[*_protocol_notes(arms), *_missing_notes(arms), *_prompt_notes(arms), _reading_note()],
         appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
 
@@ -198,6 +198,11 @@ def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
             if header not in names:
                 names.append(header)
     return [f"{MISSING}: {', '.join(headers)}: {reason}." for reason, headers in reasons.items()]
+
+
+def _prompt_notes(arms: Sequence[ArmMetrics]) -> list[str]:
+    """Which prompts were cut, once for all arms of a run."""
+    return list(dict.fromkeys(f"{cut.note}." for arm in arms for cut in arm.prompts_cut))
 
 
 def _reading_note() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ class ModelAdapter(ModelOptions, ABC):
     pipeline_name: ClassVar[str]  # the pipeline's class, as its model_index.json has it
     part: ClassVar[str]  # the denoiser's name in the pipeline
     resizable: ClassVar[bool] = True  # whether the network takes any resolution
+    max_tokens: ClassVar[int | None] = None  # that the pipeline reads of a prompt, where its tokenizer would give more
     separate_parts: ClassVar[tuple[str, ...]] = ()  # options that name parts with a folder of their own
     absent_parts: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")  # of a pipeline with random weights
 
@@ -142,6 +144,13 @@ class ModelAdapter(ModelOptions, ABC):
         Args:
             denoiser: only its config and dtype are read.
             entries: videos in the call; guidance makes two of each sample.
+        """
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts that nothing can be drawn for.
+
+        Raises:
+            ValueError: the first of them.
         """
 
     def denoiser(self, pipeline: diffusers.DiffusionPipeline) -> nn.Module:

@@ -28,6 +28,7 @@ class Latte(DiTAdapter):
         first=("pos_embed.proj",), last=("proj_out",), embedders=(f"{EMBEDDER}.linear_1", f"{EMBEDDER}.linear_2")
     )
     temporal_suffix = "adaln_single.linear"
+    max_tokens = MAX_TOKENS
 
     @property
     def denoiser_class(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ class ClassLatteAdapter(ClassLatteOptions, DiTAdapter):
 
     def draw(self, pipeline: Any, prompts: list[str], **sampling: Any) -> torch.Tensor:
         return pipeline(self._labels(prompts), **sampling).latents
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        self._labels(list(prompts))
 
     @property
     def _names(self) -> list[str]:

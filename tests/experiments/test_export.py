@@ -11,7 +11,8 @@ import torch
 from experiments.export import Sample, export_arms, export_videos, file_name, name_samples
 from experiments.options import Export
 from experiments.progress import Reporter
-from metrics.files.captions import read_captions
+from metrics.files.prompts import read_prompts
+from metrics.files.tree import find_videos
 
 
 def files(prompts):
@@ -73,8 +74,8 @@ def test_batches_become_files_with_a_manifest(tmp_path):
     rows = list(csv.DictReader(folder.with_name(f"{folder.name}.csv").open(newline="")))
     assert rows[3] == {"file": samples[3].file, **{key: str(value) for key, value in told.items()}}
     for suffix in ("json", "csv"):  # which metrics.cli takes as the videos' prompts
-        entries = read_captions(folder.with_name(f"{folder.name}.{suffix}"))
-        assert [(e.video, e.captions) for e in entries] == [(s.file, (s.prompt,)) for s in samples]
+        read = read_prompts(folder.with_name(f"{folder.name}.{suffix}"), find_videos(folder).paths, folder)
+        assert read.by_video == {folder / sample.file: sample.prompt for sample in samples} and not read.unused
 
 
 def test_odd_sides_are_padded_for_players(tmp_path):

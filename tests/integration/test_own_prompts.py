@@ -9,11 +9,12 @@ from experiments.experiment import run_experiment
 from experiments.stages.evaluation import why_missing
 from metrics.inputs import FeatureSets
 
-PROMPTS = ["a red circle growing on a plain background", "a blue cross moving left", "a cat", "a/dog"]
+LONG = f"a cat {'and another cat ' * 6}that sleeps"
+PROMPTS = ["a red circle growing on a plain background", "a blue cross moving left", LONG, "a/dog"]
 ARM = "{quantizer: naive, bits: w8a8, options: {calibration: {num_samples: 1, num_steps: 1}}}"
 
 
-def test_own_prompts_in_every_video_out(tmp_path):
+def test_own_prompts_in_every_video_out(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("\n".join(PROMPTS))
     words = ["dataset=prompts", f"dataset.file={tmp_path}/mine.txt", "dataset.videos_per_prompt=2", "export.videos=all"]
     words += ["workers=1", "num_inference_steps=2", "model.batch_size=5", f"store={tmp_path}/store"]
@@ -21,9 +22,15 @@ def test_own_prompts_in_every_video_out(tmp_path):
     run = tmp_path / "run"
     run_experiment(compose_run_config(words), run, "", words)
 
+    log = capsys.readouterr().err
+    told = "1 of 5 prompts are longer than the 16 tokens that the model's text encoder reads, and cut there: 'a cat and"
+    assert log.count(f"warning: {told}") == 1, "once, whatever the number of arms; the fifth is the negative one"
+    assert (run / "table.md").read_text().count(told) == 1
+
     arms = json.loads((run / "metrics.json").read_text())["arms"]
     for arm in arms.values():
         assert arm["n_videos"] == 8 and arm["n_reference"] == 0 and arm["reference_skipped"] == []
+        assert [cut["prompts"] for cut in arm["prompts_cut"]] == [[LONG], [LONG]]
         assert arm["reference"] == "none (prompts of mine.txt, 4)"
         assert arm["fvd"] is arm["fvd_inf"] is arm["kvd"] is None
         assert set(arm["missing"].values()) == {"there are no reference clips"}

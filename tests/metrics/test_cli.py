@@ -126,12 +126,14 @@ def test_native_i3d_needs_weights(folders, capsys):
 
 def test_clipsim(folders, clip_folder, tmp_path, capsys):
     prompts = tmp_path / "prompts.json"
-    prompts.write_text(json.dumps({f"{i}.avi": "a b" for i in range(9)}))
+    long = " ".join("ab" * 100)
+    prompts.write_text(json.dumps({f"{i}.avi": "a b" if i else long for i in range(9)}))
     code, out, err = run(capsys, "clipsim", folders[1], "--prompts", prompts, "--clip", clip_folder, "--json")
     result = json.loads(out)
     assert code == 0, err
     assert -1 < result["clipsim"] < 1 and result["clip_temp"] == pytest.approx(1, abs=1e-3)
     assert result["n_videos"] == 9 and result["clip"] == str(clip_folder) and not result["evalcrafter_compat"]
+    assert result["prompts_cut"] == [long] and result["max_tokens"] < 100
 
 
 def test_any_metric_of_videos(folders, clip_folder, tmp_path, capsys):
