@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from os.path import splitext
 from pathlib import PurePath
 
 _NUMBER = re.compile(r"(\d+)")
@@ -12,10 +13,11 @@ _Key = tuple[str | int, ...]
 def natural_key(path: str | PurePath) -> tuple[tuple[_Key, _Key, str], ...]:
     """Sorts paths folder by folder and names with their runs of digits as numbers, a name before the longer ones that
     begin with it; 01 and 1, which are equal then, by their spelling."""
-    return tuple(
-        (_text_and_numbers(PurePath(part).stem), _text_and_numbers(PurePath(part).suffix), part)
-        for part in PurePath(path).parts
-    )
+    keys = []
+    for part in PurePath(path).parts:
+        stem, suffix = splitext(part)
+        keys.append((_text_and_numbers(stem), _text_and_numbers(suffix), part))
+    return tuple(keys)
 
 
 def _text_and_numbers(text: str) -> _Key:

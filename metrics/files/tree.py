@@ -128,7 +128,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], left_out: Counter[str
                 left_out[CYCLE] += 1
             else:
                 yield from _walk(path, above | {identity}, left_out)
-        elif entry.is_symlink() or entry.is_file():
+        elif _is_file(entry):
             yield path
         else:  # a pipe or a device, which would be waited for
             left_out[SPECIAL] += 1
@@ -137,6 +137,11 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], left_out: Counter[str
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Also through a link; one that leads in a circle is none."""
     return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also through a link, and through one to nowhere."""
+    return (os.path.isfile(entry) or not os.path.exists(entry)) if entry.is_symlink() else entry.is_file()
 
 
 def _leads_nowhere(path: Path) -> bool:
@@ -163,16 +168,16 @@ def _listing(folder: str | Path, wants_files: bool, wants_frames: bool) -> Listi
     files = list(walk(folder, left_out))
     filmed = {path.parent for path in files if is_video_file(path)} if wants_files else set()
     framed = ({path.parent for path in files if is_picture(path)} - filmed) if wants_frames else set()
-    framed = {path for path in framed if framed.isdisjoint(path.parents)}
+    framed = {folder for folder in framed if framed.isdisjoint(folder.parents)}
+    within = {folder for folder in {path.parent for path in files} if not framed.isdisjoint((folder, *folder.parents))}
     paths = [*framed]
     for path in files:
-        is_within = not framed.isdisjoint(path.parents)
         is_wanted_file = is_video_file(path) or (wants_frames and is_picture(path) and path.parent in filmed)
-        was_frame_folder = wants_frames and not path.suffix and not is_within and _leads_nowhere(path)
+        was_frame_folder = wants_frames and not path.suffix and path.parent not in within and _leads_nowhere(path)
         if (wants_files and is_wanted_file) or was_frame_folder:
             paths.append(path)
         elif not (is_picture(path) and path.parent in framed):
-            left_out[BESIDE_FRAMES if is_within else OTHER] += 1
+            left_out[BESIDE_FRAMES if path.parent in within else OTHER] += 1
     if not paths:
         raise ValueError(_nothing(folder, wants_files, wants_frames, left_out))
     return Listing(sorted(paths, key=natural_key), dict(left_out))
