@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.config.run_config import Arm
-from experiments.record import arm_record
+from experiments.record import measured_record
 from experiments.report import qvd_figures
 from experiments.report.curve_figures import bits_figure
 from experiments.report.figures import build_figures, to_png
@@ -60,7 +60,7 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
         return {name: torch.frombuffer(png, dtype=torch.uint8) for name, png in pngs.items()}, {}
 
     # Metrics and map follow from the calibration set, and so stand for the histograms too.
-    arms = [[arm_record(arm), arm.quantization_map] for arm in results]
+    arms = [[arm.name, measured_record(arm), arm.quantization_map] for arm in results]
     inputs = {
         "arms": fingerprint(arms),
         "studied": studied and [studied.quantized.key, studied.ranges.key],
