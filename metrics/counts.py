@@ -22,6 +22,10 @@ class FrameCounts:
         self._file, self._lock = file, Lock()
         self._known: dict[str, tuple[int, bool]] | None = None
 
+    def __reduce__(self) -> tuple[type[FrameCounts], tuple[Path | None]]:
+        """To a worker process goes where counts are kept; a lock cannot."""
+        return FrameCounts, (self._file,)
+
     def available(self, path: Path, limit: int | None = None) -> int:
         """How many frames a file or a folder of frames has; at most `limit`, after which nothing more is decoded.
 
