@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 
 from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
-from experiments.prompts import check_prompts
 from experiments.record import split_estimates
-from experiments.result import ArmResult, Conditions, Costs, CutPrompts, ExtractorIdentity, ModelBytes, StepSqnr
+from experiments.result import ArmResult, Conditions, Costs, ExtractorIdentity, ModelBytes, StepSqnr
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.figure_stage import StudiedArm
 from experiments.stages.staged import Staged
@@ -37,15 +35,6 @@ class ArmRunner:
             config = replace(self.config, n_videos=n_videos)
             self._evaluators[n_videos] = Evaluator(config, self.store, self.reporter)
         return self._evaluators[n_videos]
-
-    @cached_property
-    def prompts_cut(self) -> tuple[CutPrompts, ...]:
-        """Of the run's prompts.
-
-        Raises:
-            ValueError: a prompt that nothing can be drawn for.
-        """
-        return check_prompts(self.config)
 
     def run(self, arm: Arm) -> Outcome:
         """The result of an arm, and what figures need to look inside; None for FP."""
@@ -101,7 +90,6 @@ class ArmRunner:
             costs=_costs(denoiser, {**timed, "metrics": metrics}),
             estimates=estimates,
             remarks=remarks,
-            prompts_cut=self.prompts_cut,
             prompts=prompts,
             videos=samples.videos,
             quantization_map=[],

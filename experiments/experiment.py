@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,7 @@ from experiments.config.nodes import nearest
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.export import VIDEOS, export_arms
 from experiments.progress import Reporter
+from experiments.prompts import check_prompts
 from experiments.provenance import provenance
 from experiments.record import metrics_document
 from experiments.report.html import write_report
@@ -65,7 +66,8 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
     runner = ArmRunner(config, store, reporter, overrides)
     check_folders(config.model)
-    for cut in runner.prompts_cut:
+    prompts_cut = check_prompts(config)
+    for cut in prompts_cut:
         reporter.say(f"warning: {cut.note}")
     for arm in config.arms:
         runner.stages.check_rules(arm)
@@ -75,7 +77,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     missing = [arm for arm, outcome in zip(arms, stored, strict=True) if outcome is None]
     config.engine.fill(config, missing, overrides, reporter)
     outcomes = [outcome or runner.run(arm) for arm, outcome in zip(arms, stored, strict=True)]
-    results = [result for result, _ in outcomes]
+    results = [replace(result, prompts_cut=prompts_cut) for result, _ in outcomes]
     studied = [inside for _, inside in outcomes if inside is not None]
     figures = run_figures(runner.stages, results, choose_studied(studied))
     show(config, run_dir, results, figures, resolved, overrides)

@@ -140,7 +140,7 @@ class ArmMetrics:
         step_sqnr: None for FP, which it compares with.
         remarks: what else is known of the numbers, JSON-ready: `n_reference`, `warning`, a metric's details, `missing`
             (column → why it is empty), the method's own summary.
-        prompts_cut: of the arm's run.
+        prompts_cut: of the arm's run, which alone knows them.
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
     """

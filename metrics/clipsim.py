@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from metrics.extractors.base import state_dict_sha256
-from metrics.pretrained import check_tokenizer, load_network, load_part
+from metrics.files.weights import check_vocabulary
+from metrics.pretrained import load_network, load_part
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 SHAPES_CLIP = Path(__file__).parent / "extractors" / "weights" / "shapes_clip"
@@ -81,7 +82,7 @@ class ClipScorer(nn.Module):
         # transformers would keep a checkpoint's fp16, which is slow and coarse on a CPU.
         model = load_network(transformers.CLIPModel, path, where, dtype=torch.float32)
         tokenizer = load_part(transformers.AutoTokenizer, path, where, trust_remote_code=False)
-        check_tokenizer(tokenizer, model.config.text_config.vocab_size, where)
+        check_vocabulary(tokenizer, model.config.text_config.vocab_size, f"{where}: tokenizer")
         return cls(model, tokenizer, **{"name": name, **normalisation, **kwargs})
 
     @property

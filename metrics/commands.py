@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 
 from metrics.catalogue.clip import CLIP
 from metrics.clipsim import ClipScorer
-from metrics.comparison import Comparison, Side, read
 from metrics.declaration import Compared, VideoMetric
 from metrics.decoding import Source
 from metrics.devices import check_device
 from metrics.errors import VideoError
 from metrics.files.prompts import read_prompts
+from metrics.folders import FolderComparison, Side, read
 from metrics.inputs import MetricContext, VideoBatch
 from metrics.measure import measure_videos
 from metrics.options import ClipRule, Protocol
@@ -27,7 +27,7 @@ def run_fvd(options: argparse.Namespace) -> dict[str, Any]:
     """FVD of two folders under a protocol, or of each class that they have."""
     protocol = protocol_of(options)
     check_device(options.device)
-    comparison = Comparison(protocol, options, Side.of(options.real), Side.of(options.generated))
+    comparison = FolderComparison(protocol, options, Side.of(options.real), Side.of(options.generated))
     if options.per_class:
         classes = comparison.per_class()
         reports = {"classes": classes, "fvd_mean": sum(cell["fvd"] for cell in classes.values()) / len(classes)}

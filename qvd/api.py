@@ -70,18 +70,11 @@ class Model:
         Noise is that of evaluation and depends on the seed and the prompt's place only: a quantized model's videos
         compare with those that the floating-point model made of the same call.
         """
-        steps, of_batch = num_inference_steps or self.adapter.num_inference_steps, self.adapter.batch_size
+        steps = num_inference_steps or self.adapter.num_inference_steps
+        common: dict[str, Any] = {"seed": seed, "split": "evaluation", "num_inference_steps": steps}
         videos = [
-            sample_batch(
-                self.adapter,
-                self.pipeline,
-                list(prompts[indices.start : indices.stop]),
-                indices,
-                seed=seed,
-                split="evaluation",
-                num_inference_steps=steps,
-            )
-            for indices in batches(len(prompts), of_batch)
+            sample_batch(self.adapter, self.pipeline, of_batch, indices, **common)
+            for indices, of_batch in _batches(prompts, self.adapter.batch_size)
         ]
         return torch.cat(videos)
 
@@ -142,18 +135,10 @@ def calibrate(
     steps = num_inference_steps or model.adapter.num_inference_steps
     plan = CalibrationPlan(num_samples=len(prompts), num_steps=num_steps or steps)
     plan.check(steps)
-    spans = batches(len(prompts), model.adapter.batch_size)
+    common: dict[str, Any] = {"seed": seed, "num_inference_steps": steps, "plan": plan}
     parts = [
-        capture_calibration_batch(
-            model.adapter,
-            model.pipeline,
-            list(prompts[indices.start : indices.stop]),
-            indices,
-            seed=seed,
-            num_inference_steps=steps,
-            plan=plan,
-        )
-        for indices in progress(spans, "capture")
+        capture_calibration_batch(model.adapter, model.pipeline, of_batch, indices, **common)
+        for indices, of_batch in progress(_batches(prompts, model.adapter.batch_size), "capture")
     ]
     captured = CalibrationSet.from_tensors(concatenate(parts))
     captured.device = model.device
@@ -201,6 +186,11 @@ def convert(denoiser: nn.Module, quantization: Quantization, backend: Backend = 
     if others:
         raise ValueError(f"the quantization is of another network: this {type(denoiser).__name__} has no {others[0]}")
     return convert_denoiser(denoiser, quantization, backend)
+
+
+def _batches(prompts: Sequence[str], size: int) -> list[tuple[range, list[str]]]:
+    """Samples by their numbers, with their prompts."""
+    return [(indices, list(prompts[indices.start : indices.stop])) for indices in batches(len(prompts), size)]
 
 
 def _adapter(path: str, options: dict[str, Any]) -> ModelAdapter:

@@ -26,7 +26,7 @@ FLOORS = (
     {"api"},
 )
 ALLOWED = {
-    "qvd": {"qvd", "metrics.files"},  # datasets list people's folders and read their captions as `metrics.cli` does
+    "qvd": {"qvd", "metrics.files"},  # people's folders and captions are one thing to a run and to `metrics.cli`
     "metrics": {"metrics"},
     "baselines": {
         "baselines",
@@ -115,9 +115,14 @@ def test_no_module_imports_itself_by_way_of_others():
         pytest.fail(" → ".join(error.args[1]))
 
 
-def test_of_qvd_only_datasets_know_files():
-    knowing = {name for name, imported in IMPORTS.items() if any(is_below(module, {"metrics"}) for module in imported)}
-    assert not [name for name in knowing if is_below(name, {"qvd"}) and not is_below(name, {"qvd.data"})]
+def test_of_qvd_datasets_know_files_and_models_what_is_said_of_weights():
+    known = {
+        name: {module for module in imported if is_below(module, {"metrics"})} for name, imported in IMPORTS.items()
+    }
+    outside = {name: files for name, files in known.items() if is_below(name, {"qvd"}) and files}
+    of_weights = {name: files for name, files in outside.items() if not is_below(name, {"qvd.data"})}
+    assert set().union(*of_weights.values()) == {"metrics.files.weights"}
+    assert all(is_below(name, {"qvd.models"}) for name in of_weights)
 
 
 def test_options_and_files_are_light():

@@ -16,14 +16,12 @@ from typing import Any, get_args, get_type_hints
 import diffusers
 from torch import nn
 
+from metrics.files.weights import CODE_KEYS, counted, library_reason
 from qvd.options.hub import read_json
 
 INDEX = "model_index.json"
 CONFIGS = (INDEX, "config.json", "tokenizer_config.json", "scheduler_config.json")
-CODE_KEYS = ("auto_map", "trust_remote_code")
 MAX_TRAIN_TIMESTEPS = 100_000  # schedulers hold tables of that length
-NAMED = 3  # weights that a message names
-REASON = 300  # letters of a library's own message that are passed on
 
 
 @dataclass(frozen=True)
@@ -179,21 +177,14 @@ def check_loading(info: Mapping[str, Any], cls: Any, where: str) -> None:
     Raises:
         ValueError: how many weights are missing, of another shape, or without a place, and the first of each.
     """
-    missing = _counted("missing", info["missing_keys"])
-    shapes = _counted("of another shape", (_mismatch(*found) for found in info["mismatched_keys"]))
-    unused = _counted(f"unknown to {cls.__name__}", info["unexpected_keys"])
+    missing = counted("missing", info["missing_keys"])
+    shapes = counted("of another shape", (_mismatch(*found) for found in info["mismatched_keys"]))
+    unused = counted(f"unknown to {cls.__name__}", info["unexpected_keys"])
     wrong = [*missing, *shapes]
     if wrong or (unused and issubclass(cls, diffusers.ModelMixin)):
         raise ValueError(f"{where}: its weights do not fit {cls.__name__}: {'; '.join([*wrong, *unused])}")
     if unused:
         warnings.warn(f"{where}: weights that are not used: {unused[0]}", stacklevel=3)
-
-
-def _counted(what: str, names: Iterable[str]) -> list[str]:
-    """No line, or one: how many, and the first of them by name."""
-    ordered = sorted(names)
-    shown = ", ".join(ordered[:NAMED]) + (", …" if len(ordered) > NAMED else "")
-    return [f"{len(ordered)} {what} ({shown})"] if ordered else []
 
 
 def _mismatch(key: str, found: Iterable[int], expected: Iterable[int]) -> str:
@@ -222,4 +213,4 @@ def _reason(error: BaseException) -> str:
             name = re.search(r"GLOBAL (\S+)", str(chain))
             return f"a pickle that names {name[1]}, which was not run" if name else "a file that holds no weights"
         chain = chain.__cause__ or chain.__context__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:REASON]}"
+    return library_reason(error)

@@ -11,6 +11,7 @@ from typing import Any
 import diffusers
 import torch
 
+from metrics.files.weights import check_vocabulary
 from qvd.models.integrity import Part, check_loading, load_scheduler, reading
 
 # Weights in the names of diffusers and transformers, sharded or not: `model.fp16-00001-of-00002.safetensors`.
@@ -95,7 +96,7 @@ def variants_in(folder: Path) -> set[str]:
 
 
 def check_tokenizer(tokenizer: Any, encoder: Any, where: str) -> None:
-    """Refuse a tokenizer that knows no words, or gives the text encoder what it has no embedding for.
+    """Refuse a tokenizer that gives the text encoder what it has no embedding for.
 
     Args:
         encoder: the text encoder's config.
@@ -103,14 +104,7 @@ def check_tokenizer(tokenizer: Any, encoder: Any, where: str) -> None:
     Raises:
         ValueError: in which way.
     """
-    vocabulary = tokenizer.get_vocab()
-    words = vocabulary.keys() - {*tokenizer.all_special_tokens}
-    if not any(letter.isalnum() for word in words for letter in word):
-        raise ValueError(f"{where}: it has no vocabulary")
-    if max(vocabulary.values()) >= encoder.vocab_size:
-        raise ValueError(
-            f"{where}: it counts to {max(vocabulary.values())}, the text encoder has {encoder.vocab_size} embeddings"
-        )
+    check_vocabulary(tokenizer, encoder.vocab_size, where)
     positions = getattr(encoder, "max_position_embeddings", None)
     if positions is not None and tokenizer.model_max_length > positions:
         raise ValueError(

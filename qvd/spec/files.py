@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 
 from qvd.spec.quantization import Quantization
+from qvd.store.files import write_atomically
 
 FORMAT_VERSION = 1
 FILE = "quantization.safetensors"
@@ -19,7 +20,7 @@ def save(quantization: Quantization, folder: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Cloned, because safetensors refuses tensors that share memory, as the shifts behind one norm do.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in quantization.to_tensors().items()}
-    save_file(tensors, path, {**quantization.metadata, "format_version": str(FORMAT_VERSION)})
+    write_atomically(path, save_tensors(tensors, {**quantization.metadata, "format_version": str(FORMAT_VERSION)}))
     return path
 
 

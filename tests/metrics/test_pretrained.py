@@ -126,7 +126,7 @@ def test_a_tokenizer_of_nothing_is_refused(content, tmp_path):
     file = tmp_path / "tokenizer.json"
     file.unlink() if content is None else file.write_text(content)
     message = refusal(("CLIP", lambda: ClipScorer.from_pretrained(tmp_path)), tmp_path)
-    assert message == "its tokenizer has no vocabulary" if content is None else "cannot be loaded: " in message
+    assert message == "tokenizer: it has no vocabulary" if content is None else "cannot be loaded: " in message
 
 
 def test_a_tokenizer_of_another_network_is_refused(tmp_path):
@@ -135,4 +135,4 @@ def test_a_tokenizer_of_another_network_is_refused(tmp_path):
     content["model"]["vocab"]["elephant</w>"] = 40_000
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     message = refusal(("CLIP", lambda: ClipScorer.from_pretrained(tmp_path)), tmp_path)
-    assert "its tokenizer counts to 40000" in message
+    assert "tokenizer: it counts to 40000" in message

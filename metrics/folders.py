@@ -85,7 +85,7 @@ class Side:
         return {**result, "left_out": self.left_out}
 
 
-class Comparison:
+class FolderComparison:
     """FVD of two sides under one protocol; the network is loaded when the first clips are read.
 
     Attributes:
