@@ -38,6 +38,7 @@ def quantization(model, calibration):
     return qvd.quantize(model, calibration, bits="w8a8", method=Naive())
 
 
+@pytest.mark.full
 def test_the_example_of_the_readme_runs(tmp_path):
     readme = (ROOT / "README.md").read_text()
     (example,) = re.findall(r"```python\n(import qvd\n.*?)```", readme, re.S)

@@ -117,6 +117,7 @@ def test_the_latest_run_of_a_job_counts(tmp_path, arms):
     assert len(read_sweep(tmp_path)) == 2 and not read_failures(tmp_path)
 
 
+@pytest.mark.full
 def test_every_job_is_tried_and_the_exit_code_tells(tmp_path):
     words = ["--multirun", "seed=-1,-2", f"hydra.sweep.dir={tmp_path}/sweep"]
     done = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from experiments.attributes import compose_run_config
@@ -14,6 +15,7 @@ PROMPTS = ["a red circle growing on a plain background", "a blue cross moving le
 ARM = "{quantizer: naive, bits: w8a8, options: {calibration: {num_samples: 1, num_steps: 1}}}"
 
 
+@pytest.mark.full
 def test_own_prompts_in_every_video_out(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("\n".join(PROMPTS))
     words = ["dataset=prompts", f"dataset.file={tmp_path}/mine.txt", "dataset.videos_per_prompt=2", "export.videos=all"]

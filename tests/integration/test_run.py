@@ -201,7 +201,7 @@ def test_a_folder_of_videos_as_reference(tmp_path, footage):
         (["quantizer=nope"], "error: quantizer=nope: allowed are"),
         (["bits=w99a8"], "error: bits=w99a8: allowed are"),
         (["n_videos=3"], "error: n_videos=3: must be"),
-        (["objective=psnr"], "error: objective=psnr: allowed are"),
+        pytest.param(["objective=psnr"], "error: objective=psnr: allowed are", marks=pytest.mark.full),
         pytest.param(
             ["quantizer.rules=[{pattern: nothing.*, weight_bits: 8, activation_bits: 8}]", *QUICK],
             "matches no layer",

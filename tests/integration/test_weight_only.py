@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from experiments.attributes import compose_run_config
 from experiments.experiment import run_experiment
 from experiments.progress import Reporter
@@ -14,6 +16,7 @@ OPTIONS = "{calibration: {num_samples: 1, num_steps: 1}, capture_rows: 8, tau_ca
 WORDS = ["workers=1", "n_videos=8", "protocol.min_videos=8", "num_inference_steps=2", "tracking=disabled"]
 
 
+@pytest.mark.full
 def test_a_weight_only_run_has_every_other_figure(tmp_path):
     words = [*WORDS, f"store={tmp_path}/store"]
     words += [f"experiment.arms=[{{quantizer: qvd, bits: w4afp, options: {OPTIONS}}}]"]

@@ -13,7 +13,8 @@ QUICK = {
     "tfmq": ["adaround.iterations=1", "adaround.entries=2", "adaround.sweeps=1"],
     "qvd": ["capture_rows=8"],
 }
-QUANTIZERS = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml") if path.stem != "fp")
+NAMES = sorted(path.stem for path in (CONF / "quantizer").glob("*.yaml") if path.stem != "fp")
+QUANTIZERS = [pytest.param(name, marks=[pytest.mark.full] * (name in ("qdiffusion", "tfmq"))) for name in NAMES]
 RULE = "quantizer.rules=[{pattern: mid_block.*.conv1, weight_bits: 8, activation_bits: 7}]"
 
 

@@ -60,6 +60,7 @@ def spoil(module, calls, row, num_calls):
     module.register_forward_hook(damage)
 
 
+@pytest.mark.full
 def test_an_overflow_in_float16_names_the_layer_and_the_wider_format():
     adapter, pipeline = loaded(dtype=DType.float16)
     pipeline.unet.conv_in.weight.data.mul_(3e4)

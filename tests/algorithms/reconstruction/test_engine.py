@@ -152,6 +152,7 @@ reconstruct_rounding(task(net, make_calibration(), checkpoint=store), nearest_we
 """
 
 
+@pytest.mark.full
 def test_killed_work_goes_on_and_ends_bit_equal(net, calibration, tmp_path, monkeypatch):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL

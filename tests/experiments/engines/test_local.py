@@ -31,6 +31,7 @@ def test_long_arms_start_first_and_calibration_sets_are_made_side_by_side():
     assert in_order([fp, naive, ptq4dm, second, qvd, long_fp, longer]) == expected
 
 
+@pytest.mark.full
 def test_bad_input_that_shows_in_a_worker_is_bad_input(config):
     choice = config.model_choice
     nowhere = replace(choice, options=replace(choice.options, path="/nowhere"))

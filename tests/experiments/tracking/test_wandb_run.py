@@ -98,6 +98,7 @@ def test_wandb_is_asked_before_anything_is_computed(monkeypatch):
     check_tracking(replace(config, tracking=Tracking(TrackingMode.disabled)))
 
 
+@pytest.mark.full
 def test_without_a_login_an_online_run_does_not_start(monkeypatch, tmp_path):
     for name in ("HOME", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
