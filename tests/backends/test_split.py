@@ -20,6 +20,7 @@ def test_two_activation_quantizers_at_equal_ranges_are_one():
     two = SplitGrid(6, CHANNEL, 1, 0.07, 30.0, 0.07, 30.0)
     assert torch.equal(two(x), one(x))
     assert torch.equal(two.values(two.codes(x)), one.values(one.codes(x)))
+    assert two.num_levels == 2 * one.num_levels == 128
 
 
 def test_two_weight_quantizers_at_equal_ranges_are_one():
@@ -31,6 +32,19 @@ def test_two_weight_quantizers_at_equal_ranges_are_one():
     assert two.scale.shape == (4, 2)
     assert torch.equal(two.codes, one.codes)
     assert torch.equal(two.dequantize(), one.dequantize())
+
+
+def test_some_output_channels_keep_their_own_steps():
+    weight = quantize_weight(torch.randn(4, 8, 3, 3) * torch.logspace(0, 2, 4).view(4, 1, 1, 1), 4, RangeMethod.minmax)
+    for whole in (weight, QuantizedWeight(weight.codes, *_halves(weight), 4, CHANNEL)):
+        part = whole.channels(slice(1, 3))
+        assert part.codes.shape == (2, 8, 3, 3)
+        assert torch.equal(part.dequantize(), whole.dequantize()[1:3])
+
+
+def _halves(weight):
+    """A second half three times as coarse."""
+    return torch.stack([weight.scale, 3 * weight.scale], 1), torch.stack([weight.zero_point] * 2, 1)
 
 
 def test_a_layer_with_equal_halves_runs_like_one_with_one():

@@ -47,6 +47,15 @@ def test_grids_are_monotone(n_bits):
         assert (grid(x).diff() >= -1e-12).all(), grid
 
 
+@pytest.mark.parametrize("n_bits", range(3, 9))
+def test_codes_are_those_of_the_values_and_stop_at_the_ends(n_bits):
+    x = torch.linspace(-1000, 1000, 4001, dtype=torch.float64)
+    for grid in family(n_bits):
+        codes = grid.codes(x)
+        assert codes.min() >= 0 and codes.max() < len(grid.codebook())
+        torch.testing.assert_close(grid.values(codes), grid(x), rtol=1e-12, atol=1e-300)
+
+
 def test_log2_rounds_as_the_port():
     grid = Log2Grid(4, maximum=1.0, sign_charged=True)
     x = torch.tensor([1.0, 0.75, 0.7499, 0.5, 0.3, -0.2, 0.0])

@@ -43,6 +43,17 @@ def test_search_is_the_definition_spelled_out():
         torch.testing.assert_close(found, (row.max() - row.min()) * best / 15)
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_bound_of_a_histogram_is_a_bound(name):
+    """‖x - x̂‖ ≥ ‖c - ĉ‖ - ‖x - c‖ rests on the true distance to bin centres, never on less."""
+    x = SHAPES[name](torch.Generator().manual_seed(2))
+    centres, counts, slack = lp_search._histograms(x, 2.4)
+    assert torch.equal(counts.sum(1), torch.full((6,), 5000.0))
+    nearest = (x[:, :, None] - centres[:, None]).abs().amin(2)
+    bound = nearest.pow(2.4).sum(1, keepdim=True) ** (1 / 2.4)
+    assert (slack >= bound).all() and (slack <= 1.002 * bound + 1e-20).all()
+
+
 def test_norms_below_one_are_searched_in_full(monkeypatch):
     """They know no triangle inequality, on which the histogram's bound rests."""
     weight = torch.randint(-3, 4, (6, 5000), generator=torch.Generator().manual_seed(0)).float()

@@ -3,7 +3,7 @@
 import pytest
 
 from qvd.options.rules import LayerRule
-from qvd.spec.rules import SiteBits, apply_rules, restrict
+from qvd.spec.rules import SiteBits, apply_rules, nearest, restrict
 
 PLAN = {name: SiteBits(8, 8, "default") for name in ("down.conv1", "down.conv2", "mid.attn1.to_q")}
 
@@ -18,6 +18,11 @@ def test_last_match_wins_and_is_recorded():
 def test_pattern_without_match_names_the_nearest():
     with pytest.raises(ValueError, match=r"quantizer\.rules\[0\]\.pattern='down\.conv3'.*down\.conv"):
         apply_rules(PLAN, [LayerRule("down.conv3", 8, 8)])
+
+
+def test_something_is_near_to_anything():
+    assert nearest("down.conv3", PLAN) == "down.conv2, down.conv1, mid.attn1.to_q"
+    assert nearest("zzz", [*PLAN, "up.conv1"]).count(",") == 2
 
 
 @pytest.mark.parametrize("field", ["weight_bits", "activation_bits"])
