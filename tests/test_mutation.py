@@ -43,6 +43,7 @@ def test_errors(source, expected):
     assert changed(source) == expected
 
 
+@pytest.mark.full
 def test_every_mutant_of_the_default_modules_is_another_program():
     files = [file for of_room in files_of(DEFAULT).values() for file in of_room]
     assert len(files) > 25

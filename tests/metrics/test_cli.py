@@ -201,6 +201,7 @@ def test_sides_of_different_size(folders, weights, capsys):
     assert err.startswith(f"error: viditq_101 needs 10 videos, {folders[0]} has 9; --reference-videos 9 compares")
 
 
+@pytest.mark.full
 def test_fvd_of_each_class(folders, weights, tmp_path, capsys):
     for side, folder in zip(("real", "generated"), folders, strict=True):
         for name in ("YoYo", "Archery"):

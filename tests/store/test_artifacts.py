@@ -104,6 +104,7 @@ def _count(root, log):
     Store(root).fetch("a", {}, compute)
 
 
+@pytest.mark.full
 def test_two_processes_compute_once(store, tmp_path):
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")

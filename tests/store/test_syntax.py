@@ -230,6 +230,7 @@ def _rename(body, old, new):
                     setattr(node, field, new)
 
 
+@pytest.mark.full
 def test_renaming_every_local_of_a_module_changes_nothing():
     sources = [path.read_text() for path in MODULES]
     others = list(map(renamed, sources))
