@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
+import simplejpeg
 
 from metrics.decoder import decode_picture
 from metrics.errors import VideoError, unreadable
 from metrics.files.tree import frame_files
 
 _JPEG = b"\xff\xd8"
-# What FFmpeg says of entropy-coded data that do not add up; it also refuses sound files of rare kinds, in other words.
-_BROKEN_JPEG = re.compile(r"overread|error y=|error count|bad vlc|invalid id")
+_END = b"\xff\xd9"
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -39,11 +38,9 @@ def read_pictures(files: Sequence[Path]) -> list[np.ndarray]:
     """
     contents = [_content(file) for file in files]
     pictures = [_decode(file, content) for file, content in zip(files, contents, strict=True)]
-    jpegs = [(file, content) for file, content in zip(files, contents, strict=True) if content.startswith(_JPEG)]
-    if jpegs and _is_broken(b"".join(content for _, content in jpegs)):
-        for file, content in jpegs:
-            if _is_broken(content):
-                raise VideoError(f"{file}: damaged: a part of the picture cannot be decoded")
+    for file, content in zip(files, contents, strict=True):
+        if content.startswith(_JPEG) and (damage := _damage(content)):
+            raise VideoError(f"{file}: damaged: a part of the picture cannot be decoded ({damage})")
     return pictures
 
 
@@ -61,9 +58,31 @@ def _decode(file: Path, content: bytes) -> np.ndarray:
     return picture
 
 
-def _is_broken(jpegs: bytes) -> bool:
-    """Whether any of these JPEG files, one after the other, has damage inside, over which OpenCV paints."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-err_detect", "explode", "-threads", "1"]
-    command += ["-f", "jpeg_pipe", "-i", "-", "-f", "null", "-"]
-    done = subprocess.run(command, input=jpegs, capture_output=True, check=False)
-    return _BROKEN_JPEG.search(done.stderr.decode(errors="replace")) is not None
+def _damage(jpeg: bytes) -> str | None:
+    """What libjpeg warns of, over which OpenCV paints; None for a whole JPEG, and for one of a kind it does not read."""
+    try:
+        _decode_jpeg(jpeg, strict=True)
+    except ValueError as error:
+        if not _is_padding(jpeg, str(error)) and _is_readable(jpeg):
+            return str(error)
+    return None
+
+
+def _is_padding(jpeg: bytes, warning: str) -> bool:
+    """Whether what is left over after the last pixel is one byte over and over, as some cameras write."""
+    left_over = _LEFT_OVER.search(warning)
+    return left_over is not None and len(set(jpeg[: jpeg.rfind(_END)][-int(left_over[1]) :])) == 1
+
+
+def _is_readable(jpeg: bytes) -> bool:
+    try:
+        _decode_jpeg(jpeg, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _decode_jpeg(jpeg: bytes, strict: bool) -> None:
+    """In grey, which spares the conversion of colours, where libjpeg can."""
+    colours = simplejpeg.decode_jpeg_header(jpeg, strict=strict)[2]
+    simplejpeg.decode_jpeg(jpeg, "CMYK" if colours in ("CMYK", "YCCK") else "GRAY", strict=strict)

@@ -49,6 +49,35 @@ def test_a_jpeg_that_lacks_a_part_inside_is_named(tmp_path, options):
         read_clip(Source(tmp_path), ClipRule(3))
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}])
+def test_what_libjpeg_warns_of_is_named(tmp_path, options, capfd):
+    """Bytes are missed in the middle: what the decoder makes up for is a line on stderr, and a video of it is none."""
+    file = tmp_path / "0.jpg"
+    picture().save(file, **options)
+    content, warned = file.read_bytes(), 0
+    for middle in np.linspace(0.3, 0.9, 12) * len(content):
+        file.write_bytes(content[: int(middle)] + content[int(middle) + 64 :])
+        capfd.readouterr()
+        cv2.imread(str(file))
+        if capfd.readouterr().err:
+            warned += 1
+            with pytest.raises(VideoError, match=r"0\.jpg: damaged: a part of the picture cannot be decoded \(Corrupt"):
+                read_pictures([file])
+    assert warned > 3
+
+
+def test_padding_after_the_last_pixel_is_no_damage(tmp_path):
+    file = tmp_path / "0.jpg"
+    picture().save(file)
+    whole, content = read_pictures([file])[0], file.read_bytes()
+    for padding in (bytes(20), b"\x20" * 7):
+        file.write_bytes(content[:-2] + padding + content[-2:])
+        assert np.array_equal(read_pictures([file])[0], whole)
+    file.write_bytes(content[:-2] + content[-40:])
+    with pytest.raises(VideoError, match="extraneous bytes"):
+        read_pictures([file])
+
+
 def test_intact_pictures_of_every_kind_are_as_opencv_reads_them(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90°
