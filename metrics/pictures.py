@@ -59,7 +59,7 @@ def _decode(file: Path, content: bytes) -> np.ndarray:
 
 
 def _damage(jpeg: bytes) -> str | None:
-    """What libjpeg warns of, over which OpenCV paints; None for a whole JPEG, and for one of a kind it does not read."""
+    """What libjpeg warns of, over which OpenCV paints; None for a whole JPEG and for a kind that it does not read."""
     try:
         _decode_jpeg(jpeg, strict=True)
     except ValueError as error:

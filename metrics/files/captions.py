@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metrics.files.text import parse_json, read_json, read_text
+from metrics.files.tree import is_video_file
 
+# Compared without case, spaces and what is neither letter nor digit: `Video Name` is video_name.
 VIDEO_KEYS = [
-    "video",
-    "file_name",
-    "filename",
-    "file",
-    "video_path",
-    "path",
-    "name",
-    "video_id",
-    "clip_name",
-    "image_id",
-    "id",
+    *("video", "videos", "video_list", "video_name", "video_file", "video_filename", "video_path", "video_id"),
+    *("file", "file_name", "file_path", "path", "name"),
+    *("clip", "clip_name", "clip_file", "clip_path", "clip_id", "image_id", "id"),
 ]
 CAPTION_KEYS = ["caption", "prompt", "text", "sentence", "captions", "prompts", "sentences", "prompt_en"]
+DELIMITERS = ",;\t"
 LISTS = ("sentences", "annotations")
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
 
@@ -50,7 +45,8 @@ def read_captions(file: str | Path) -> list[Entry]:
 
     Raises:
         ValueError: one line: another suffix, not of these forms, no caption, a caption that is no text or empty, two
-            columns of captions, entries of which some name their video and some do not.
+            columns of captions, another key or column that seems to name videos, entries of which some name their
+            video and some do not.
     """
     file = Path(file)
     suffix = file.suffix.lower()
@@ -59,13 +55,13 @@ def read_captions(file: str | Path) -> list[Entry]:
     if suffix == ".json":
         entries = _of_json(read_json(file), file)
     elif suffix in (".csv", ".tsv"):
-        entries = _of_table(read_text(file), "," if suffix == ".csv" else "\t", file)
+        entries = _of_table(read_text(file), file)
     else:
         lines = read_text(file).rstrip().split("\n")
         numbered = [(f"{file}: line {number}", line) for number, line in enumerate(lines, 1)]
         if suffix != ".txt":
             numbered = [(where, parse_json(line, where)) for where, line in numbered if line.strip()]
-        entries = [_entry(item, where) for where, item in numbered]
+        entries = [entry for where, item in numbered for entry in _entries(item, where)]
     if not entries:
         raise ValueError(f"{file}: no caption in it")
     if len({entry.video is None for entry in entries}) > 1:
@@ -81,17 +77,23 @@ def _of_json(content: Any, file: Path) -> list[Entry]:
         content = lists[0]
     if not isinstance(content, list):
         raise ValueError(f"{file}: must be an object or a list, got {type(content).__name__}")
-    return [_entry(item, f"{file}: entry {number}") for number, item in enumerate(content)]
+    return [entry for number, item in enumerate(content) for entry in _entries(item, f"{file}: entry {number}")]
 
 
-def _of_table(text: str, delimiter: str, file: Path) -> list[Entry]:
+def _of_table(text: str, file: Path) -> list[Entry]:
+    first = text.partition("\n")[0]
+    usual = "\t" if file.suffix.lower() == ".tsv" else ","
+    delimiter = usual if usual in first else max(usual + DELIMITERS, key=first.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = reader.fieldnames or []
-    if not any(_key(name) in CAPTION_KEYS for name in header):
+    if not any(_is_one_of(name, CAPTION_KEYS) for name in header):
         raise ValueError(
             f"{file}: no column of captions in its header ({', '.join(header)}); it must have one of "
             f"{', '.join(CAPTION_KEYS)}"
         )
+    twice = next((name for name in header if sum(_plain(name) == _plain(other) for other in header) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{file}: the column {twice} stands twice in its header")
     entries = []
     for row in reader:
         where = f"{file}: line {reader.line_num}"
@@ -99,36 +101,57 @@ def _of_table(text: str, delimiter: str, file: Path) -> list[Entry]:
             raise ValueError(
                 f"{where} has more fields than the header's {len(header)}; a caption with a comma is quoted"
             )
-        entries.append(_entry(row, where))
+        entries += _entries(row, where)
     return entries
 
 
-def _entry(item: Any, where: str) -> Entry:
-    """Of a caption alone, or of {video, caption}."""
+def _entries(item: Any, where: str) -> list[Entry]:
+    """Of a caption alone, or of {video, caption}, or of {videos, caption}."""
     if not isinstance(item, Mapping):
-        return Entry(None, _captions(item, where))
-    fields = {_key(key): value for key, value in item.items()}
-    video = next((fields[key] for key in VIDEO_KEYS if fields.get(key) is not None), None)
-    if video is not None and (not isinstance(video, str | int) or isinstance(video, bool)):
-        raise ValueError(f"{where}: the video {video!r}: must be a name or a number")
-    where = where if video is None else f"{where}, video {video}"
-    return Entry(None if video is None else str(video).strip(), _captions(_caption_field(fields, where), where))
+        return [Entry(None, _captions(item, where))]
+    known = (item[key] for name in VIDEO_KEYS for key in item if _is_one_of(key, [name]))
+    value = next((value for value in known if value is not None), None)
+    if value is None:
+        _refuse_unknown_names(item, where)
+    videos = value if isinstance(value, list) and value else [value]
+    for video in videos:
+        if video is not None and (not isinstance(video, str | int) or isinstance(video, bool)):
+            raise ValueError(f"{where}: the video {value!r}: must be a name or a number")
+    where = where if value is None else f"{where}, video {value}"
+    captions = _captions(_caption_field(item, where), where)
+    return [Entry(None if video is None else str(video).strip(), captions) for video in videos]
+
+
+def _refuse_unknown_names(item: Mapping[str, Any], where: str) -> None:
+    """A key that seems to name the video would otherwise be passed over, and captions go to videos by their order."""
+    for key, value in item.items():
+        if not isinstance(value, str) or _is_one_of(key, CAPTION_KEYS):
+            continue
+        if is_video_file(Path(value.strip())) or any(word in _plain(key) for word in ("video", "clip", "file")):
+            raise ValueError(
+                f"{where}: {key} ({value}): if it names the video, it must be called one of {', '.join(VIDEO_KEYS)}; "
+                "else leave it out"
+            )
 
 
 def _named(video: str, value: Any, where: str) -> Entry:
     """Of {video: caption}, {video: captions} or {video: {caption: …}}."""
     if isinstance(value, Mapping):
-        value = _caption_field({_key(key): of_key for key, of_key in value.items()}, where)
+        value = _caption_field(value, where)
     return Entry(video, _captions(value, where))
 
 
-def _key(name: str) -> str:
-    return name.strip().lower()
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _is_one_of(key: str, names: Sequence[str]) -> bool:
+    return _plain(key) in map(_plain, names)
 
 
 def _caption_field(fields: Mapping[str, Any], where: str) -> Any:
     """The only one of the caption fields."""
-    found = [key for key in CAPTION_KEYS if key in fields]
+    found = [key for key in fields if _is_one_of(key, CAPTION_KEYS)]
     if len(found) != 1:
         raise ValueError(
             f"{where}: has {' and '.join(found) or 'no caption'}; it must have exactly one of {', '.join(CAPTION_KEYS)}"

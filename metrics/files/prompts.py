@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from metrics.files.captions import Entry, read_captions
+from metrics.files.tree import is_video_file
 
 MOST_NAMED = 3
 
@@ -29,7 +30,7 @@ def read_prompts(file: str | Path, videos: Sequence[Path], folder: Path) -> Prom
     """The prompt of each video: where the file names videos the entry that does, else line by line in natural order.
 
     An entry may call a video by its path below the folder, by a path that ends so, by its name, or by any of these
-    without the suffix.
+    without the suffix, or with that of another container.
 
     Args:
         file: see `metrics.files.captions`.
@@ -87,7 +88,11 @@ class _Names:
         if exact := self._exact.get(called.as_posix()):
             return exact
         parents = tuple(reversed(called.parent.parts))
-        found = [path for of_path, path in self._by_last.get(called.name, []) if _agree(parents, of_path)]
+        lasts = [called.name, *([called.stem] if is_video_file(Path(called.name)) else [])]
+        same_name: list[tuple[tuple[str, ...], Path]] = next(
+            (self._by_last[n] for n in lasts if n in self._by_last), []
+        )
+        found = [path for of_path, path in same_name if _agree(parents, of_path)]
         if len(found) > 1:
             some = ", ".join(map(str, found[:MOST_NAMED]))
             raise ValueError(f"{file}: {name} may be any of {len(found)} videos, such as {some}; give the path")

@@ -14,6 +14,10 @@ FORMS = {
     r' {"video_id": "b.mp4", "caption": "a \"b\"", "sen_id": 1}]}',
     "lines.jsonl": '{"video": "a.mp4", "prompt": "one, two"}\n\n{"video": "b.mp4", "prompt": "a \\"b\\""}\n',
     "table.csv": 'video,caption\na.mp4,"one, two"\nb.mp4,"a ""b"""\n',
+    "excel.csv": 'video;caption\na.mp4;"one, two"\nb.mp4;"a ""b"""\n',
+    "names.csv": 'Video Name,caption\na.mp4,"one, two"\nb.mp4,"a ""b"""\n',
+    "vbench.json": r'[{"prompt_en": "one, two", "video_list": ["a.mp4"]},'
+    r' {"prompt_en": "a \"b\"", "video_list": ["b.mp4"]}]',
     "table.tsv": 'Prompt\tPath\tseed\none, two\ta.mp4\t1\n"a ""b"""\tb.mp4\t2\n',
 }
 ALONE = [(None, ("one",)), (None, ("two",))]
@@ -39,6 +43,11 @@ def test_numbers_name_videos_and_a_video_may_have_several_captions(tmp_path):
     assert read_captions(tmp_path / "a.json") == [("7010", ("one", "two")), ("0", ("x",))]
 
 
+def test_a_list_of_videos_is_an_entry_each(tmp_path):
+    (tmp_path / "a.json").write_text('[{"prompt_en": "one", "video_list": ["./s/one-0.mp4", "./s/one-1.mp4"]}]')
+    assert read_captions(tmp_path / "a.json") == [("./s/one-0.mp4", ("one",)), ("./s/one-1.mp4", ("one",))]
+
+
 @pytest.mark.parametrize("space", ["\u2028", "\x0b", "\x85"])
 def test_only_line_ends_end_a_line(tmp_path, space):
     (tmp_path / "a.txt").write_text(f"one{space}more\ntwo\n", encoding="utf-8")
@@ -59,7 +68,23 @@ def test_only_line_ends_end_a_line(tmp_path, space):
         ("a.json", '{"a": []}', r"a\.json: a: its caption is None"),
         ("a.json", '[{"video": "a", "caption": null}]', r"a\.json: entry 0, video a: its caption is None"),
         ("a.json", '[{"video": "a", "caption": 3}]', r"video a: its caption is 3"),
-        ("a.json", '[{"video": ["a"], "caption": "one"}]', r"entry 0: the video \['a'\]: must be a name or a number"),
+        (
+            "a.json",
+            '[{"video": [["a"]], "caption": "one"}]',
+            r"entry 0: the video \[\['a'\]\]: must be a name or a num",
+        ),
+        ("a.json", '[{"video": true, "caption": "one"}]', r"entry 0: the video True: must be a name or a number"),
+        (
+            "a.csv",
+            "caption,source\none,3.mp4\n",
+            r"line 2: source \(3\.mp4\): if it names the video, it must be called one",
+        ),
+        (
+            "a.csv",
+            "caption,my_video\none,3\n",
+            r"line 2: my_video \(3\): if it names the video, it must be called one of",
+        ),
+        ("a.csv", "video,caption,Caption\na.mp4,x,y\n", r"a\.csv: the column caption stands twice in its header"),
         ("a.json", '[{"video": "a"}]', r"entry 0, video a: has no caption; it must have exactly one of caption, "),
         ("a.json", '[{"video": "a", "caption": "x", "prompt": "y"}]', r"video a: has caption and prompt"),
         ("a.json", '["one", {"video": "b", "caption": "two"}]', r"some entries name their video and some do not"),

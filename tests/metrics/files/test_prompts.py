@@ -36,6 +36,13 @@ def test_names_and_stems_where_they_are_unique(tmp_path):
     assert prompts(tmp_path, {"clip.2": "one"}, "clip.2.mp4") == (["one"], 0)
 
 
+def test_another_container_of_the_same_name(tmp_path):
+    assert prompts(tmp_path, {"1.MP4": "one", "b/2.avi": "two"}, "a/1.mp4", "b/2.webm") == (["one", "two"], 0)
+    assert prompts(tmp_path, {"1.mp4": "one", "1.avi": "two"}, "1.avi", "1.mp4") == (["two", "one"], 0)
+    with pytest.raises(ValueError, match=r"1\.mov may be any of 2 videos"):
+        prompts(tmp_path, {"1.mov": "one"}, "1.avi", "1.mp4")
+
+
 def test_an_exact_path_comes_before_a_name(tmp_path):
     assert prompts(tmp_path, {"1.mp4": "one", "a/1.mp4": "two"}, "1.mp4", "a/1.mp4") == (["one", "two"], 0)
 
