@@ -57,6 +57,13 @@ def test_scales_are_the_papers_formula(unet, smooth, ranges):
     assert conv.absorbed_by is None and conv.scale is not None
 
 
+@pytest.mark.parametrize("bits", ["w4a6", "w8a6"])
+def test_first_and_last_layer_keep_eight_bit_weights(unet, adapter, bits):
+    plan = SmoothQuant().site_bits(unet, context_of(adapter, unet, bits, torch.arange(10)))
+    assert {plan[name].weight for name in ("conv_in", "conv_out")} == {8}
+    assert {plan[name].activation for name in ("conv_in", "conv_out")} == {6}
+
+
 def test_half_migration_makes_activations_and_weights_alike(unet, smooth, ranges):
     """At α = 0.5 each channel of X'' and of W'' has the same maximum, √(max|X_j|·max|W_j|)."""
     name = f"{BLOCK}.attn2.to_q"

@@ -69,7 +69,7 @@ def test_a_batchs_threshold_is_the_best_of_a_hundred():
         scale = (1 - 0.01 * i) * 40 / 3
         errors.append((fake_quantize(x, scale, 4, 3) - x).abs().pow(2.4).mean())
     best = int(torch.stack(errors).argmin())
-    assert best >= 80
+    assert PTQ4DM().settings.num_thresholds == len(errors) and best >= 80
     assert average.grid.scale == pytest.approx((1 - 0.01 * best) * 40 / 3, rel=0.02)
 
 
@@ -83,6 +83,16 @@ def test_thresholds_are_averaged_with_the_stated_momentum():
         alone.append(single.grid.scale)
         average.update(x)
     assert average.grid.scale == pytest.approx(0.9 * alone[0] + 0.1 * alone[1])
+
+
+def test_every_input_and_operand_has_the_average_over_batches(unet, ranges, calibration, adapter):
+    """With another momentum other batches count."""
+    context = context_of(adapter, unet, "w8a8", torch.arange(10))
+    site = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+    few = {"only": [f"{site}.*"], "batch_size": 1}
+    new, old = (PTQ4DM(momentum=m, **few).run(unet, ranges, calibration, context) for m in (0.0, 0.99))
+    assert new.layers[f"{site}.to_q"].grid.scale != old.layers[f"{site}.to_q"].grid.scale
+    assert all(new.operands[f"{site}.{x}"].grid.scale != old.operands[f"{site}.{x}"].grid.scale for x in "qkv")
 
 
 def test_thresholds_of_signed_and_unsigned_batches_are_averaged_as_values():

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.qdiffusion import QDiffusion, RunningExtremes, rounded_model
+from baselines.qdiffusion import PartWatch, QDiffusion, RunningExtremes, rounded_model
+from qvd.algorithms.layerwise import activation_grid
 from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.graph.sites import weighted_layers
+from qvd.calibration.observers import HistogramObserver
+from qvd.graph.sites import operand_sites, weighted_layers
 from qvd.numerics.grids import SplitGrid
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.options.rules import RangeMethod
@@ -48,6 +50,7 @@ def quantization(quantize):
 def test_no_layer_stays_in_floating_point(unet, quantization):
     assert set(quantization.layers) == set(weighted_layers(unet))
     assert all(layer.weight.n_bits == 4 and layer.grid.n_bits == 8 for layer in quantization.layers.values())
+    assert set(quantization.operands) == set(operand_sites(unet))
     assert all(operand.grid.n_bits == 8 for operand in quantization.operands.values())
     softmax = [o.grid for name, o in quantization.operands.items() if name.endswith(".probabilities")]
     assert all(grid.zero_point == 0 for grid in softmax)
@@ -92,6 +95,25 @@ def test_running_statistics_replace_the_search(quantize):
         quantize(replace(plain, running_stat=stat), "w8a8").layers["conv_in"].grid for stat in (False, True)
     )
     assert running.scale != search.scale
+
+
+def test_a_grid_is_searched_unless_there_is_a_momentum():
+    batches = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [3.0]])
+    searched, running = (PartWatch(4, FAST.settings, momentum) for momentum in (None, 0.75))
+    for x in batches:
+        searched.update(x)
+        running.update(x)
+    assert searched.grid == activation_grid(observed(*batches), 4, FAST.settings)
+    low, high = (0.75 * extreme[0] + 0.25 * extreme[1] for extreme in (batches.amin(1), batches.amax(1)))
+    assert running.grid.bounds == pytest.approx((low.item(), high.item()), rel=0.1)
+    assert running.grid.scale == pytest.approx(((high - low) / 15).item())
+
+
+def observed(*batches):
+    observer = HistogramObserver(None)
+    for x in batches:
+        observer.update(x)
+    return observer.result()
 
 
 def test_the_watched_model_has_the_corrected_bias_up_to_the_borders():
