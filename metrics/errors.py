@@ -55,7 +55,11 @@ def _wants_traceback() -> bool:
 
 def error_lines(error: Exception) -> list[str]:
     """What an error says, in one line or in one for each unusable video."""
-    return str(error).splitlines() if isinstance(error, VideoError) else [" ".join(str(error).split())]
+    if isinstance(error, VideoError):
+        return str(error).splitlines()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return [f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"]
+    return [" ".join(str(error).split())]
 
 
 def one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ def load_protocol(name: str | Path) -> Protocol:
     for key in content:
         if key not in known:
             raise ValueError(f"{path}: protocol.{key}: no such option; allowed are {', '.join(known)}")
+    required = [field.name for field in fields(Protocol) if field.default is field.default_factory is MISSING]
+    if missing := [key for key in required if key not in content]:
+        raise ValueError(f"{path}: lacks {', '.join(missing)}, which a protocol must say")
     for key, options in (("choice", ClipChoice), ("resize", Resize), ("prompts", Prompts)):
         if key in content:
             if content[key] not in list(options):
@@ -37,7 +40,7 @@ def load_protocol(name: str | Path) -> Protocol:
             content[key] = options(content[key])
     try:
         return Protocol(**content)
-    except TypeError as error:  # a key is missing, or a number is no number
+    except TypeError as error:  # a number is no number
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -19,7 +19,7 @@ def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtract
         weights: its file; None is the embedded one or a download that is verified by checksum.
 
     Raises:
-        ValueError: weights that have to be given are not.
+        ValueError: weights that have to be given are not, or those of the embedded one are.
         FileNotFoundError: the download failed.
     """
     if name == "styleganv":
@@ -30,4 +30,6 @@ def load_extractor(name: str, weights: str | Path | None = None) -> VideoExtract
         if weights is None:
             raise ValueError("extractor i3d needs its weights, a state dict such as rgb_imagenet.pt")
         return I3DExtractor(weights)
+    if weights is not None:
+        raise ValueError(f"weights {weights}: extractor {name} is embedded and has its own; leave them out")
     return ShapesExtractor()

@@ -237,10 +237,12 @@ def test_fvd_of_each_class(folders, weights, tmp_path, capsys):
         (["--extractor", "i3d", "--weights", "{tmp}/other.pt"], "not the weights of InceptionI3D: "),
         (["--extractor", "videomae", "--weights", "{tmp}/garbage.pt"], "garbage.pt: not a file of weights"),
         (["--weights", "{tmp}/nowhere.pt"], "nowhere.pt"),
+        (["--extractor", "i3d", "--weights", "{tmp}"], "error: {tmp}: is a directory"),
+        (["--protocol", "tiny", "--weights", "{tmp}/garbage.pt"], "garbage.pt: extractor shapes_classifier is embedded"),
         (["--protocol", "{tmp}/empty.yaml"], "error: {tmp}/empty.yaml: must hold the options of a protocol"),
         (["--protocol", "{tmp}/broken.yaml"], "error: {tmp}/broken.yaml: not yaml: "),
         (["--protocol", "{tmp}"], "error: protocol {tmp}: "),
-        (["--cache", "{tmp}/garbage.pt"], "garbage.pt"),
+        (["--cache", "{tmp}/garbage.pt"], "error: {tmp}/garbage.pt: file exists"),
     ],
 )
 def test_bad_input_to_fvd_is_one_line(folders, weights, tmp_path, capsys, words, message):
