@@ -5,6 +5,7 @@ No decoder is asked. In containers that keep no account (MPEG streams, Ogg) the 
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from metrics.errors import VideoError, unreadable
 from metrics.files.tree import is_picture
 
 _WHOLE = 0.9  # of the bytes: some writers round up, some tools cut off what no player needs
-_HEAD = 4096
+_HEAD = _TAIL = 4096
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
@@ -26,7 +27,7 @@ def check_whole(path: Path) -> None:
     """
     try:
         size = path.stat().st_size
-        promised = _promised_bytes(path, size)
+        promised, ends_early = _promised_bytes(path, size), _lacks_its_end(path)
     except OSError as error:
         raise unreadable(path, error) from None
     if size == 0:
@@ -35,6 +36,8 @@ def check_whole(path: Path) -> None:
         raise VideoError(f"{path}: an image, not a video")
     if promised is not None and size < _WHOLE * promised:
         raise VideoError(f"{path}: truncated: fewer than 90 % of its {promised} bytes are there")
+    if ends_early:
+        raise VideoError(f"{path}: truncated: its end marker is missing")
 
 
 def _promised_bytes(path: Path, size: int) -> int | None:
@@ -53,6 +56,15 @@ def _promised_bytes(path: Path, size: int) -> int | None:
     if (found := head.find(_ASF_PROPERTIES)) >= 0:
         return int.from_bytes(head[found + 40 : found + 48], "little") or None
     return None
+
+
+def _lacks_its_end(path: Path) -> bool:
+    """Of GIF, which gives no length but ends in a semicolon; padding may follow."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GIF8":
+            return False
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return not file.read().rstrip(b"\0").endswith(b";")
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:

@@ -238,7 +238,10 @@ def test_fvd_of_each_class(folders, weights, tmp_path, capsys):
         (["--extractor", "videomae", "--weights", "{tmp}/garbage.pt"], "garbage.pt: not a file of weights"),
         (["--weights", "{tmp}/nowhere.pt"], "nowhere.pt"),
         (["--extractor", "i3d", "--weights", "{tmp}"], "error: {tmp}: is a directory"),
-        (["--protocol", "tiny", "--weights", "{tmp}/garbage.pt"], "garbage.pt: extractor shapes_classifier is embedded"),
+        (
+            ["--protocol", "tiny", "--weights", "{tmp}/garbage.pt"],
+            "garbage.pt: extractor shapes_classifier is embedded",
+        ),
         (["--protocol", "{tmp}/empty.yaml"], "error: {tmp}/empty.yaml: must hold the options of a protocol"),
         (["--protocol", "{tmp}/broken.yaml"], "error: {tmp}/broken.yaml: not yaml: "),
         (["--protocol", "{tmp}"], "error: protocol {tmp}: "),

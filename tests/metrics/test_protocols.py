@@ -61,7 +61,9 @@ def test_bad_values(tmp_path, line, message):
 
 def test_a_missing_key_names_itself(tmp_path):
     (tmp_path / "x.yaml").write_text("name: x\n")
-    with pytest.raises(ValueError, match=r"x\.yaml: lacks n_videos, min_videos, num_frames, resolution, which a protocol must say"):
+    with pytest.raises(
+        ValueError, match=r"x\.yaml: lacks n_videos, min_videos, num_frames, resolution, which a protocol must say"
+    ):
         load_protocol(tmp_path / "x.yaml")
 
 
