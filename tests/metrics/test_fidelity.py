@@ -78,6 +78,8 @@ def test_flicker():
 def test_neighbour_similarity():
     quarter_turns = torch.tensor([[[1.0, 0], [0, 2], [-3, 0]], [[1, 0], [2, 0], [-1, 0]]])
     assert neighbour_similarity(quarter_turns).tolist() == pytest.approx([0, 0], abs=1e-6)
+    eighths = torch.tensor([[[1.0, 0], [1, 1], [0, 3], [0, 1]]])
+    assert neighbour_similarity(eighths).item() == pytest.approx((0.5**0.5 + 0.5**0.5 + 1) / 3)
     with pytest.raises(ValueError, match="at least 2 frames, got 1"):
         neighbour_similarity(quarter_turns[:, :1])
 

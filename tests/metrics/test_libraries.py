@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from metrics.inception import inception_score
-from metrics.lpips import ALEXNET_URL, LPIPS, alexnet_features
+from metrics.lpips import ALEXNET_URL, LPIPS, _unit, alexnet_features
 
 WEIGHTS = os.environ.get("QVD_ALEXNET")
 
@@ -33,6 +33,12 @@ def test_equals_torchmetrics_with_the_same_backbone(alexnet, pair, monkeypatch):
     frames, others = (videos.flatten(0, 1).float() / 255 for videos in pair)
     expected = theirs(frames, others, normalize=True).view(2, 3).mean(1)
     torch.testing.assert_close(ours(*pair), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_features_that_are_nothing_have_no_length(alexnet):
+    """ReLUs may leave a pixel without any feature; torchmetrics adds 1e-8 under the root."""
+    assert _unit(torch.zeros(1, 3, 2, 2)).tolist() == torch.zeros(1, 3, 2, 2).tolist()
+    torch.testing.assert_close(_unit(torch.full((1, 1, 1, 1), 1e-4)).item(), 0.5**0.5)
 
 
 def test_identical_videos_have_no_distance_and_shapes_must_agree(alexnet, pair):
@@ -64,5 +70,12 @@ def test_inception_score_is_its_definition():
     assert inception_score(logits.new_zeros(20, 7)).mean == pytest.approx(1)
     assert inception_score(100 * torch.eye(7).repeat(3, 1), splits=1).mean == pytest.approx(7)
     assert inception_score(logits) == inception_score(logits)
-    with pytest.raises(ValueError, match="5 videos are too few for 10 splits"):
-        inception_score(logits[:5])
+    with pytest.raises(ValueError, match="9 videos are too few for 10 splits"):
+        inception_score(logits[:9])
+
+
+def test_as_many_videos_as_splits_are_scored_in_silence(recwarn):
+    state = torch.random.get_rng_state()
+    assert inception_score(torch.randn(3, 7, generator=torch.Generator().manual_seed(0)), splits=3).mean == 1
+    assert not recwarn.list
+    assert torch.equal(torch.random.get_rng_state(), state), "the parts are drawn apart from anybody else's numbers"
