@@ -20,6 +20,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 M = TypeVar("M", bound=nn.Module)
 LossFunction = Callable[[torch.Generator, int], torch.Tensor]
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,7 @@ def fit(model: M, loss_function: LossFunction, config: TrainingConfig, checkpoin
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
     stateful = {"model": model, "ema": ema, "optimizer": optimizer, "schedule": schedule}
     start, earlier = _restore(checkpoint, stateful)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
+    with Progress(*_COLUMNS) as progress:
         task = progress.add_task(checkpoint.stem, total=config.steps, completed=start)
         running, since = 0.0, time.monotonic()
         for step in range(start, config.steps):

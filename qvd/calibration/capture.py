@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import diffusers
@@ -11,7 +10,7 @@ import torch
 from qvd.calibration.calibration_set import concatenate
 from qvd.calibration.plan import steps_of_samples
 from qvd.graph.finite import NotFiniteError, check_rows
-from qvd.graph.trajectory import Complete, by_entry, entries_of
+from qvd.graph.trajectory import Complete, by_entry, calls_to, entries_of
 from qvd.models.base import ModelAdapter
 from qvd.models.sampling import sample_batch
 from qvd.options.calibration import CalibrationPlan
@@ -41,30 +40,23 @@ def capture_calibration_batch(
     timesteps = adapter.timesteps(pipeline, num_inference_steps)
     wanted = steps_of_samples(plan, timesteps.tolist(), train_timesteps(pipeline), seed, indices)
     last = max(max(steps) for steps in wanted)
-    denoiser = adapter.denoiser(pipeline)
-    signature = inspect.signature(denoiser.forward)
     captured: list[dict[str, torch.Tensor]] = []
     step = 0
 
-    def record(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    def record(arguments: dict[str, Any]) -> None:
         nonlocal step
         samples = [number for number, steps in enumerate(wanted) for s in steps if s == step]
         if samples:
-            captured.append(entries_of(signature.bind(*args, **kwargs).arguments, samples, len(indices)))
+            captured.append(entries_of(arguments, samples, len(indices)))
             _check(captured[-1], samples, step)
         step += 1
         if step == last + 1:  # and in no later call, should the same be sampled once more
             raise Complete
 
-    handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
-    try:
+    with calls_to(adapter.denoiser(pipeline), record):
         sample_batch(
             adapter, pipeline, prompts, indices, seed=seed, split="calibration", num_inference_steps=num_inference_steps
         )
-    except Complete:
-        pass
-    finally:
-        handle.remove()
     return concatenate(captured)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,49 +70,45 @@ def absorbing_norms(denoiser: nn.Module, example: Mapping[str, Any]) -> dict[str
         denoiser: any model; LayerNorm and GroupNorm with a learned affine are considered.
         example: one (small) call of its forward.
     """
-    mode = _FollowNorms()
-    consumers: dict[str, list[str]] = {}
-    handles = []
-
-    def on_norm(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            mode.mark(output, name)
-            consumers.setdefault(name, [])
-
-        return hook
-
-    def on_layer(name: str) -> tuple[Any, Any]:
-        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            norm = mode.norm_of(args[0] if args else kwargs["input"])
-            if norm is not None:
-                consumers[norm].append(name)
-            mode.inside_layer += 1
-
-        def after(module: nn.Module, args: Any, output: Tensor) -> None:
-            mode.inside_layer -= 1
-
-        return before, after
-
     norms = {n: m for n, m in denoiser.named_modules() if isinstance(m, Norm)}
     norms = {n: m for n, m in norms.items() if m.weight is not None and m.bias is not None}
-    for name, norm in norms.items():
-        handles.append(norm.register_forward_hook(on_norm(name)))
-    layers = weighted_layers(denoiser)
-    for name, layer in layers.items():
-        before, after = on_layer(name)
-        handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(layer.register_forward_hook(after))
-    try:
-        with mode:
-            denoiser(**example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers, mode = weighted_layers(denoiser), _FollowNorms()
+    with _readers(norms, layers, mode) as found, mode:
+        denoiser(**example)
     return {
         norm: readers
-        for norm, readers in consumers.items()
+        for norm, readers in found.items()
         if readers and norm not in mode.spoiled and _same_channels(norms[norm], [layers[r] for r in readers])
     }
+
+
+@contextmanager
+def _readers(
+    norms: Mapping[str, Norm], layers: Mapping[str, Weighted], mode: _FollowNorms
+) -> Iterator[dict[str, list[str]]]:
+    """While it lasts, every norm that is called gets an entry: the layers whose input is its output."""
+    readers: dict[str, list[str]] = {}
+
+    def after_norm(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        mode.mark(output, name)
+        readers.setdefault(name, [])
+
+    def before_layer(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        norm = mode.norm_of(args[0] if args else kwargs["input"])
+        if norm is not None:
+            readers[norm].append(name)
+        mode.inside_layer += 1
+
+    def after_layer(module: nn.Module, args: Any, output: Tensor) -> None:
+        mode.inside_layer -= 1
+
+    with ExitStack() as stack:
+        for name, norm in norms.items():
+            stack.callback(norm.register_forward_hook(partial(after_norm, name)).remove)
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_pre_hook(partial(before_layer, name), with_kwargs=True).remove)
+            stack.callback(layer.register_forward_hook(after_layer).remove)
+        yield readers
 
 
 def _same_channels(norm: Norm, layers: list[Weighted]) -> bool:

@@ -56,21 +56,33 @@ class Complete(Exception):
     """Everything wanted has been captured: the rest of the sampling loop and the decoder need not run."""
 
 
-def first_call(denoiser: nn.Module, sample: Callable[[], object]) -> dict[str, Tensor]:
-    """Argument → tensor of the first call that `sample` makes of `denoiser`, as a calibration set would hold it."""
+@contextmanager
+def calls_to(denoiser: nn.Module, record: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """While open, `record` is called with the arguments, by name, of every call; when it raises `Complete`, what runs
+    inside ends there."""
     signature = inspect.signature(denoiser.forward)
-    call: dict[str, Tensor] = {}
 
-    def record(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        call.update(entries_of(signature.bind(*args, **kwargs).arguments, [0], 1))
-        raise Complete
+    def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        record(signature.bind(*args, **kwargs).arguments)
 
-    handle = denoiser.register_forward_pre_hook(record, with_kwargs=True)
+    handle = denoiser.register_forward_pre_hook(before, with_kwargs=True)
     try:
         with suppress(Complete):
-            sample()
+            yield
     finally:
         handle.remove()
+
+
+def first_call(denoiser: nn.Module, sample: Callable[[], object]) -> dict[str, Tensor]:
+    """Argument → tensor of the first call that `sample` makes of `denoiser`, as a calibration set would hold it."""
+    call: dict[str, Tensor] = {}
+
+    def record(arguments: dict[str, Any]) -> None:
+        call.update(entries_of(arguments, [0], 1))
+        raise Complete
+
+    with calls_to(denoiser, record):
+        sample()
     return call
 
 
