@@ -118,7 +118,8 @@ def _errors(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
         case ast.Constant(value=int(value)):
             yield from (("number", node, ast.Constant(other)) for other in (value + 1, value - 1))
         case ast.Constant(value=float(value)):
-            yield from (("number", node, ast.Constant(other)) for other in (value * 2, value / 2))
+            others = (value * 2, value / 2) if value else (1.0, -1.0)
+            yield from (("number", node, ast.Constant(other)) for other in others)
         case ast.If() | ast.While() | ast.IfExp():
             yield "condition negated", node.test, ast.UnaryOp(ast.Not(), node.test)
         case ast.comprehension():
