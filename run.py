@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.build import build_run_config, check_group_choices
+from experiments.logs import RUN_LOG, logged
 from experiments.sweep import job_errors
 from metrics.errors import one_line_errors
 
@@ -24,7 +25,8 @@ def main(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder, words = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
     is_job = hydra_config.mode is RunMode.MULTIRUN
-    with one_line_errors(), job_errors(folder, **describe(config, hydra_config)) if is_job else nullcontext():
+    errors = job_errors(folder, **describe(config, hydra_config)) if is_job else nullcontext()
+    with one_line_errors(log=folder / RUN_LOG), errors, logged(folder, words):
         run = build_run_config(config, dict(hydra_config.runtime.choices))
 
         from experiments.experiment import run_experiment

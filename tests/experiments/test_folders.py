@@ -20,7 +20,13 @@ def test_a_name_is_given_once(tmp_path):
     assert names == {"12-00-00-single", *(f"12-00-00-single-{number}" for number in range(2, 33))}
 
 
-@pytest.mark.parametrize(("words", "kind"), [([], "run"), (["--multirun", "bits=w8a8,w6a6"], "sweep")])
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ([], "run"),
+        pytest.param(["--multirun", "bits=w8a8,w6a6"], "sweep", marks=pytest.mark.full),
+    ],
+)
 def test_four_runs_of_one_second_share_no_folder(tmp_path, words, kind):
     """The clock stands still: the name is the same for all."""
     (tmp_path / "clock.py").write_text(
