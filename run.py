@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.build import build_run_config, check_group_choices
+from experiments.config.build import build_run_config
+from experiments.config.keys import check_words
 from experiments.logs import RUN_LOG, logged
 from experiments.sweep import job_errors
 from metrics.errors import one_line_errors
@@ -27,7 +28,7 @@ def main(config: DictConfig) -> float | None:
     is_job = hydra_config.mode is RunMode.MULTIRUN
     errors = job_errors(folder, **describe(config, hydra_config)) if is_job else nullcontext()
     with one_line_errors(log=folder / RUN_LOG), errors, logged(folder, words):
-        run = build_run_config(config, dict(hydra_config.runtime.choices))
+        run = build_run_config(config, dict(hydra_config.runtime.choices), check_words(words))
 
         from experiments.experiment import run_experiment
 
@@ -49,5 +50,5 @@ def describe(config: DictConfig, hydra_config: HydraConf) -> dict[str, str]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        check_group_choices(get_args_parser().parse_args().overrides)
+        check_words(get_args_parser().parse_args().overrides)
     main()

@@ -99,7 +99,7 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
     A group's choice stands without its group ("tiny_latte"), a value with its key ("seed=4").
     """
-    from experiments.config.build import GROUPS
+    from experiments.config.groups import GROUPS
 
     shared = set.intersection(*(set(words) for words in jobs)) if jobs else set()
     told: list[str] = []
