@@ -13,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.build import build_run_config, check_group_choices
+from experiments.config.build import build_run_config
+from experiments.config.keys import check_words
+from experiments.logs import RUN_LOG, logged
 from experiments.sweep import job_errors
 from metrics.errors import one_line_errors
 
@@ -24,8 +26,9 @@ def main(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder, words = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
     is_job = hydra_config.mode is RunMode.MULTIRUN
-    with one_line_errors(), job_errors(folder, **describe(config, hydra_config)) if is_job else nullcontext():
-        run = build_run_config(config, dict(hydra_config.runtime.choices))
+    errors = job_errors(folder, **describe(config, hydra_config)) if is_job else nullcontext()
+    with one_line_errors(log=folder / RUN_LOG), errors, logged(folder, words):
+        run = build_run_config(config, dict(hydra_config.runtime.choices), check_words(words))
 
         from experiments.experiment import run_experiment
 
@@ -47,5 +50,5 @@ def describe(config: DictConfig, hydra_config: HydraConf) -> dict[str, str]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        check_group_choices(get_args_parser().parse_args().overrides)
+        check_words(get_args_parser().parse_args().overrides)
     main()

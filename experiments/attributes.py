@@ -15,7 +15,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from experiments.config.build import CONF, GROUPS, build_run_config, check_group_choices
+from experiments.config import groups
+from experiments.config.build import build_run_config
+from experiments.config.keys import check_words
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
 from experiments.report.tabular import Cell, Column, Table, render_terminal
@@ -36,14 +38,14 @@ def compose_run_config(overrides: list[str]) -> RunConfig:
     Raises:
         ValueError, FileNotFoundError: one line naming the value and what is allowed.
     """
-    check_group_choices(overrides)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    trusted = check_words(overrides)
+    with initialize_config_dir(str(groups.CONF), version_base="1.3"):
         try:
             composed = compose("config", overrides, return_hydra_config=True)
         except HydraException as error:
             raise ValueError(" ".join(str(error).split())) from error
     choices = composed.hydra.runtime.choices
-    return build_run_config(composed, {group: choices[group] for group in GROUPS})
+    return build_run_config(composed, {group: choices[group] for group in groups.GROUPS}, trusted)
 
 
 def labels_of(dataset: Shapes, count: int) -> dict[str, torch.Tensor]:

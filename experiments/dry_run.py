@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF, GROUPS
+from experiments.config.groups import CONF, GROUPS
 from experiments.config.run_config import RunConfig
 from experiments.float32_layers import fastest_layers
 from experiments.progress import Reporter

@@ -16,7 +16,7 @@ from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.export import VIDEOS, export_arms
 from experiments.progress import Reporter
 from experiments.prompts import check_prompts
-from experiments.provenance import provenance
+from experiments.provenance import log_environment, provenance
 from experiments.record import metrics_document
 from experiments.report.html import write_report
 from experiments.report.media import write_gif, write_grid, write_mp4
@@ -64,6 +64,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     run_dir.mkdir(parents=True, exist_ok=True)
     check_tracking(config)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
+    log_environment(config)
     runner = ArmRunner(config, store, reporter, overrides)
     check_folders(config.model)
     prompts_cut = check_prompts(config)

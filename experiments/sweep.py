@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.logs import RUN_LOG
 from metrics.errors import BAD, BAD_INPUT, error_lines, print_error
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def job_errors(folder: Path, **job: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print_error(error)
+        print_error(error, folder / RUN_LOG)
         reason = "; ".join(error_lines(error)) if isinstance(error, BAD) else f"{type(error).__name__}: {error}"
         kept.write_text(json.dumps({**job, "error": " ".join(reason.split())}))
 
@@ -98,7 +99,7 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
     A group's choice stands without its group ("tiny_latte"), a value with its key ("seed=4").
     """
-    from experiments.config.build import GROUPS
+    from experiments.config.groups import GROUPS
 
     shared = set.intersection(*(set(words) for words in jobs)) if jobs else set()
     told: list[str] = []

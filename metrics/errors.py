@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 BAD = (ValueError, OSError)  # what a user can put right
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a scheduler takes the machine back. What Ctrl-C tidies up, this does too."""
 
 
 class VideoError(ValueError):
@@ -25,31 +32,78 @@ def unreadable(path: Path, error: OSError) -> VideoError:
 
 
 @contextmanager
-def one_line_errors(when_interrupted: str = "the same command goes on where this one stopped") -> Iterator[None]:
-    """Turn ValueError and OSError into one line, or one for each unusable video; HYDRA_FULL_ERROR=1 shows the traceback
-    instead."""
+def one_line_errors(
+    when_interrupted: str = "the same command goes on where this one stopped", log: Path | None = None
+) -> Iterator[None]:
+    """Turn ValueError and OSError into one line, or one for each unusable video, Ctrl-C and SIGTERM into one too, and
+    a bug where its traceback is in `log`; HYDRA_FULL_ERROR=1 shows the traceback instead."""
     warnings.showwarning = one_line_warning
+    with _sigterm_interrupts():
+        try:
+            yield
+        except Exception as error:
+            if wants_traceback() or not (isinstance(error, BAD) or _is_there(log)):
+                raise
+            print_error(error, log)
+            raise SystemExit(exit_code(error)) from None
+        except Terminated:
+            print(f"terminated: {when_interrupted}", file=sys.stderr)
+            raise SystemExit(TERMINATED) from None
+        except KeyboardInterrupt:
+            print(f"interrupted: {when_interrupted}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises `Terminated` as Ctrl-C raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except BAD as error:
-        if _wants_traceback():
-            raise
-        print_error(error)
-        raise SystemExit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        print(f"interrupted: {when_interrupted}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def print_error(error: Exception) -> None:
-    """On stderr: one line, or one for each unusable video; the traceback of what is not the input's fault."""
-    if isinstance(error, BAD) and not _wants_traceback():
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Handler of SIGTERM: once, for a scheduler tells a whole process group, and the run its workers once more.
+
+    Raises:
+        Terminated: always.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def exit_code(error: Exception) -> int:
+    """`BAD_INPUT` for what a user can put right; `FAILED` for a bug and for a worker that was killed."""
+    return BAD_INPUT if isinstance(error, BAD) and not isinstance(error, ChildProcessError) else FAILED
+
+
+def print_error(error: Exception, log: Path | None = None) -> None:
+    """On stderr: one line, or one for each unusable video; of what is not the input's fault one that names the log
+    which has its traceback, or the traceback."""
+    if isinstance(error, BAD) and not wants_traceback():
         print("\n".join(f"error: {line}" for line in error_lines(error)), file=sys.stderr)
+    elif _is_there(log) and not wants_traceback():
+        print(f"error: {_bug_line(error)} (a bug; {log} has its traceback)", file=sys.stderr)
     else:
         traceback.print_exception(error)
 
 
-def _wants_traceback() -> bool:
+def _is_there(log: Path | None) -> bool:
+    return log is not None and log.is_file()
+
+
+def _bug_line(error: Exception) -> str:
+    """Type and message in one line; of a worker's traceback its last line, which is both."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else f"{type(error).__name__}: {lines[0]}"
+
+
+def wants_traceback() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 

@@ -154,7 +154,8 @@ def test_validation_does_not_import_torch():
     code = (
         "import sys\n"
         "from hydra import compose, initialize_config_dir\n"
-        "from experiments.config.build import CONF, GROUPS, build_run_config\n"
+        "from experiments.config.build import build_run_config\n"
+        "from experiments.config.groups import CONF, GROUPS\n"
         "with initialize_config_dir(str(CONF), version_base='1.3'):\n"
         "    config = compose('config', ['experiment=demo'], return_hydra_config=True)\n"
         "build_run_config(config, dict(config.hydra.runtime.choices))\n"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from experiments import attributes
-from experiments.config import build
+from experiments.config import groups
 from experiments.experiment import run_experiment
 from experiments.stages.execution import FallbackWarning
 
@@ -138,19 +138,24 @@ YAMLS = {
     "backend": "_target_: mine.MyBackend\nsmallest: 64\n",
     "engine": "_target_: mine.MyEngine\n",
 }
-WORDS = [*(f"{group}=mine" for group in YAMLS), "n_videos=8", "protocol.min_videos=8", "protocol.prompts=captions"]
+WORDS = [
+    *(f"{group}=mine" for group in YAMLS),
+    "n_videos=8",
+    "protocol.min_videos=8",
+    "protocol.prompts=captions",
+    "trusted=[mine]",
+]
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A conf folder and a module with the additions."""
-    shutil.copytree(build.CONF, tmp_path / "conf")
+    shutil.copytree(groups.CONF, tmp_path / "conf")
     for group, text in YAMLS.items():
         (tmp_path / "conf" / group / "mine.yaml").write_text(text)
     (tmp_path / "mine.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    for module in (build, attributes):
-        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(groups, "CONF", tmp_path / "conf")
     yield tmp_path
     sys.modules.pop("mine", None)
 

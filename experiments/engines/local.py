@@ -6,6 +6,7 @@ time. Two workers that need the same artifact meet at the store's file lock: one
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -13,7 +14,6 @@ import queue
 import signal
 import threading
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,12 +27,14 @@ from rich.progress import TaskID
 from experiments.arms import ArmRunner
 from experiments.config.run_config import Arm, RunConfig
 from experiments.engines.base import Engine
+from experiments.logs import forward, receive
 from experiments.progress import Reporter, bars
-from metrics.errors import one_line_warning
+from metrics.errors import terminate
 from qvd.store.artifacts import Store
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.5
+log = logging.getLogger(__name__)
 # glibc gives a large block back to the kernel as soon as it is freed, and each layer's output faults it in again: that
 # is a tenth of a tiny model's time.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
@@ -67,12 +69,15 @@ class RemoteReporter(Reporter):
 
     def track(self, items: Collection[T], description: str) -> Iterator[T]:
         text = f"{self._prefix()}{description}"
+        log.info("%s (%d)", text, len(items))
         for done, item in enumerate(items):
             self.messages.put(Message(self.worker, text, done, len(items)))
             yield item
 
     def note(self, text: str) -> AbstractContextManager:
-        self.messages.put(Message(self.worker, f"{self._prefix()}{text}"))
+        text = f"{self._prefix()}{text}"
+        log.info("%s", text)
+        self.messages.put(Message(self.worker, text))
         return nullcontext()
 
 
@@ -105,7 +110,7 @@ def fill_store(config: RunConfig, arms: Sequence[Arm], overrides: list[str], rep
     for number in range(min(config.workers, len(arms))):
         waiting.put(None)
         arguments = (config, overrides, number, config.workers, waiting, messages)
-        processes.append(context.Process(target=_work, args=arguments))
+        processes.append(context.Process(target=_work, args=arguments, name=f"worker-{number}"))
     try:
         with _without_interrupts():
             for process in processes:
@@ -154,6 +159,9 @@ def _follow(processes: Sequence[BaseProcess], messages: Any, total: int, reporte
             except queue.Empty:
                 _check_alive(processes)
                 continue
+            if isinstance(message, logging.LogRecord):
+                receive(message)
+                continue
             if message.failure:
                 raise (ValueError if message.failure == "input" else RuntimeError)(message.text)
             finished += message.finished
@@ -186,16 +194,16 @@ class _Display:
             self.lines[message.worker] = message.text
             self.progress.reset(row, total=message.total, description=message.text or "idle")
             if self.progress.disable and message.text:
-                self.reporter.say(message.text + (f" ({message.total})" if message.total else ""))
+                self.reporter.show(message.text + (f" ({message.total})" if message.total else ""))
         self.progress.update(row, completed=message.done or 0)
 
 
 def _work(config: RunConfig, overrides: list[str], worker: int, workers: int, waiting: Any, messages: Any) -> None:
     """A worker's life: tasks until there are none."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the run: clean up as on Ctrl-C
+        signal.signal(signal.SIGTERM, terminate)  # ended by the run: clean up as on Ctrl-C
         _end_with_parent()
-        warnings.showwarning = one_line_warning
+        forward(messages)
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
         runner = ArmRunner(config, Store(config.store), RemoteReporter(worker, messages), overrides)
         for arm in iter(waiting.get, None):

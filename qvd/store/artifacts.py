@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -28,6 +29,8 @@ from qvd.store.memory import PeakMemory
 from qvd.store.source import changed_modules, code_digest, module_digests
 
 MOST_NAMED = 6  # changed modules in one warning
+KEY_LETTERS = 12  # of a key in the log
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Store:
         self.root, self.read_only = Path(root), read_only
         self._verified: set[Path] = set()
         self._explained: set[str] = set()
+        self._logged: set[str] = set()
 
     def fetch(
         self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result], code: Sequence[str] = ()
@@ -129,6 +133,7 @@ class Store:
         stage, key = recipe.stage, recipe.key
         existing = read(stage, key)
         if existing is not None:
+            self._log_found(stage, key)
             return existing
         self._explain(recipe)
         if self.read_only:
@@ -137,11 +142,19 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             existing = read(stage, key)  # another process may have written it while we waited
-            if existing is None:
+            if existing is not None:
+                self._log_found(stage, key)
+            else:
                 self._write(recipe, compute)
                 existing = read(stage, key)
         assert existing is not None, "an artifact that was just written must be readable"
         return existing
+
+    def _log_found(self, stage: str, key: str) -> None:
+        """Once for each artifact: several arms read the same."""
+        if key not in self._logged:
+            self._logged.add(key)
+            log.info("%s %s: from the store", stage, key[:KEY_LETTERS])
 
     def contains(self, stage: str, inputs: Mapping[str, Any], code: Sequence[str] = ()) -> bool:
         """Whether the artifact has been written (its checksum is verified only when it is read)."""
@@ -195,6 +208,8 @@ class Store:
         if recipe.code:
             write_atomically(self._latest(recipe), recipe.key.encode())
         shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
+        self._logged.add(recipe.key)
+        log.info("%s %s: computed in %.1f s", recipe.stage, recipe.key[:KEY_LETTERS], seconds)
 
     def _read(self, stage: str, key: str) -> Artifact | None:
         sidecar = self._sidecar(stage, key)

@@ -10,7 +10,7 @@ from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from experiments.config.nodes import build_node
 from qvd.backends.base import Backend, ExecutedLayer
 from qvd.backends.convert import Placement, convert, placements

@@ -2,7 +2,7 @@
 
 from experiments.arms import ArmRunner
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from experiments.config.nodes import Choice, build_node
 from experiments.progress import Reporter
 from experiments.record import arm_record

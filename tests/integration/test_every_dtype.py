@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from experiments.progress import Reporter
 from experiments.stages.stages import Stages
 from metrics.fidelity import psnr

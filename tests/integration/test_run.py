@@ -63,6 +63,20 @@ def test_the_run_folder_is_printed_last_and_complete(small_run):
         assert figure in report, figure
 
 
+def test_the_log_tells_every_stage_whoever_computed_it(small_run, tmp_path):
+    log = (small_run.folder / "run" / "run.log").read_text()
+    assert "torch 2." in log and "device cpu, threads " in log and f"store {small_run.folder}/store" in log
+    for stage in ("samples", "calibration", "ranges", "quantization", "sqnr", "features", "metrics", "fp_cost"):
+        key = next((small_run.folder / "store" / stage).glob("*.json")).stem[:12]
+        assert re.search(rf"worker-[01] qvd.store.artifacts: {stage} {key}: computed in \d+\.\d s$", log, re.M), stage
+    assert not re.search("━|ETA|\x1b", log), "a progress bar"
+    copy = small_run.copy(tmp_path / "copy")
+    copy.again(f"hydra.run.dir={tmp_path}/again")
+    again = (tmp_path / "again" / "run.log").read_text()
+    assert f"samples {next((copy.folder / 'store' / 'samples').glob('*.json')).stem[:12]}: from the store" in again
+    assert "computed in" not in again
+
+
 def test_metrics_hold_what_was_promised(small_run):
     metrics = small_run.metrics[QVD]
     assert set(metrics) >= REQUIRED
@@ -114,16 +128,39 @@ def test_killed_during_reconstruction_the_same_command_goes_on_at_the_next_unit(
 
 
 @pytest.mark.full
-def test_interrupted_a_run_ends_at_once_and_says_so_in_one_line(tmp_path):
-    """Ctrl-C in a terminal reaches the run and its workers."""
+@pytest.mark.parametrize(
+    ("number", "everyone", "code", "says"),
+    [
+        (signal.SIGINT, True, 130, "interrupted"),  # Ctrl-C in a terminal reaches the run and its workers
+        (signal.SIGTERM, True, 143, "terminated"),  # some schedulers tell the whole group
+        (signal.SIGTERM, False, 143, "terminated"),
+    ],
+)
+def test_interrupted_a_run_ends_at_once_says_so_in_one_line_and_goes_on(tmp_path, number, everyone, code, says):
     words = command(tmp_path, "quantizer=naive", "bits=w4a8", *QUICK)
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_files(process, tmp_path, "samples/*.json", 1)
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if everyone else os.kill)(process.pid, number)
     _, shown = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert shown.strip().splitlines()[-1].startswith("interrupted: the same command goes on")
+    assert process.returncode == code
+    assert shown.strip().splitlines()[-1] == f"{says}: the same command goes on where this one stopped"
     assert "Traceback" not in shown and "leaked" not in shown
+    assert not members(process.pid), "a worker outlived the run"
+    saved = set(tmp_path.glob("*/*.safetensors"))
+    assert f"{says}; the same command goes on" in (tmp_path / "run" / "run.log").read_text()
+    before = {path: path.stat().st_mtime_ns for path in saved}
+    assert run(tmp_path, *words[4:]).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in saved} == before, "what was saved was computed again"
+
+
+def members(group):
+    """The processes of a group that still run."""
+    stats = [path.read_text().rpartition(")")[2].split() for path in _readable(Path("/proc").glob("[0-9]*/stat"))]
+    return [stat for stat in stats if int(stat[2]) == group and stat[0] != "Z"]
+
+
+def _readable(paths):
+    return [path for path in paths if path.exists()]
 
 
 def run_until(words, store, pattern, count):

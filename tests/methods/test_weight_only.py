@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.backends.convert import convert
 from tests.tiny_unet import context_of
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.backends.convert import convert
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.calibration.capture import capture_calibration_batch

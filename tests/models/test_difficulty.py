@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.models.difficulty import ChannelGain, normal_scores, raise_disparity_, skew_temporal_features_

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.backends.base import ExecutedLayer
 from qvd.backends.convert import convert
 from qvd.graph.linear_map import TemporalConvMap

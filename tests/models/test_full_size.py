@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.graph.sites import weighted_layers
 from qvd.graph.units import unit_layers
 from qvd.models.hub import find_folder

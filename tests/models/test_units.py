@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.attributes import compose_run_config
-from experiments.config.build import CONF
+from experiments.config.groups import CONF
 from qvd.graph.sites import weighted_layers
 from qvd.models.loading import load_pipeline
 from qvd.options.units import Reconstruction

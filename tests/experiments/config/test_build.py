@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from experiments import attributes
 from experiments.attributes import compose_run_config
-from experiments.config import build
-from experiments.config.build import CONF, GROUPS, check_group_choices
+from experiments.config import groups
+from experiments.config.groups import CONF, GROUPS
+from experiments.config.keys import check_words
 from qvd.options.bits import Bits
 from qvd.options.model import DType
 from qvd.options.scri import ScriMode
@@ -150,9 +150,12 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["experiment=demo", "bits=a/b"], "bits=a/b: allowed are"),
         (["store="], "store='': must be a folder"),
         (["store=run.py"], r"store=run\.py: .*/run\.py is not a folder"),
-        (["~seed"], "seed: Key 'seed' is not in struct"),
+        (["~seed"], "~seed: an option can be set, not deleted"),
         (["model.path=${nope}"], "model.path: Interpolation key 'nope' not found"),
-        (["model.dtpye=float16"], "Could not override 'model.dtpye'"),
+        (
+            ["model.dtpye=float16"],
+            r"model.dtpye=float16: no such option of model=tiny_modelscope; did you mean model.dtype\?",
+        ),
         (["experiment=demo", "experiment.arms.0.quantizer=nop"], r"experiment\.arms\[0\]\.quantizer=nop: allowed are"),
     ],
 )
@@ -164,8 +167,7 @@ def test_bad_input(words, message):
 
 def test_a_config_file_whose_name_is_no_tag(tmp_path, monkeypatch):
     shutil.copytree(CONF, tmp_path / "conf")
-    for module in (build, attributes):
-        monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(groups, "CONF", tmp_path / "conf")
     for group, source in (("model", "tiny_modelscope"), ("quantizer", "naive")):
         long = "x" * 65
         (tmp_path / "conf" / group / f"{long}.yaml").write_text((CONF / group / f"{source}.yaml").read_text())
@@ -195,9 +197,9 @@ def test_too_few_reference_clips(footage):
 
 
 def test_sweep_words_are_checked_one_by_one():
-    check_group_choices(["quantizer=naive,qvd", "model=tiny_modelscope"])
+    check_words(["quantizer=naive,qvd", "model=tiny_modelscope"])
     with pytest.raises(ValueError, match="quantizer=nope"):
-        check_group_choices(["quantizer=naive,nope"])
+        check_words(["quantizer=naive,nope"])
 
 
 def missing(node, options, where):

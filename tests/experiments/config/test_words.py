@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from experiments.config.build import check_group_choices
+from experiments.config.keys import check_words
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,12 +23,11 @@ ROOT = Path(__file__).parents[3]
         "quantizer='qvd'",
         'quantizer="qvd","naive"',
         "quantizer=tag(t, choice(naive,qvd))",
-        "+experiment=demo",
         'dataset.root="/data/ä [x] = ~"',
     ],
 )
 def test_what_hydra_takes_is_not_refused(word):
-    check_group_choices([word])
+    check_words(["dataset=folder", word])
 
 
 @pytest.mark.parametrize(
@@ -47,14 +46,14 @@ def test_what_hydra_takes_is_not_refused(word):
 )
 def test_bad_words(word, message):
     with pytest.raises(ValueError, match=message) as error:
-        check_group_choices([word])
+        check_words([word])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", ["/data/Vidéos", "~/clips", "a=b", "clips[1]", "it's", 'a"b~', "a{b", "ends~\\"])
 def test_the_quoted_form_is_printed_and_works(value):
     with pytest.raises(ValueError) as error:
-        check_group_choices([f"dataset.root={value}"])
+        check_words([f"dataset.root={value}"])
     assert "\n" not in str(error.value)
     (word,) = shlex.split(str(error.value).partition("; write ")[2])
     assert OverridesParser.create().parse_override(word).value() == value
