@@ -47,15 +47,16 @@ class Compared(StrEnum):
 
 
 class Interval(StrEnum):
-    """What the 95 % bootstrap interval resamples, see `metrics.intervals`.
+    """What the 95 % interval rests on, see `metrics.intervals`.
 
-    `videos`: the arm's videos; also pairs with reference clips, where a protocol pairs them. `pairs`: the arm's and the
-    FP model's videos of one seed together.
+    `videos`: the arm's videos are resampled; also pairs with reference clips, where a protocol pairs them. `pairs`: the
+    arm's and the FP model's videos of one seed are resampled together. `standard_error`: ± 1.96 of them.
     """
 
     none = "none"
     videos = "videos"
     pairs = "pairs"
+    standard_error = "standard error"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ class Metric:
             compares with FP has curves over bits.
         order: of the columns, smallest first.
         compares_with: what it compares the videos with; to compare with `fp` says nothing of FP itself.
-        interval: what its interval resamples; `none`: it has none.
+        interval: what its interval rests on; `none`: it has none.
+        limits: when the interval holds its value in other than 95 % of all runs, in words for the notes below a table.
         log_scale: whether figures show it on a logarithmic axis.
         ranks: whether the table's rank is by this metric.
     """
@@ -107,6 +109,7 @@ class Metric:
     order: int = 1000
     compares_with: Compared = Compared.nothing
     interval: Interval = Interval.none
+    limits: str = ""
     log_scale: bool = False
     ranks: bool = False
 

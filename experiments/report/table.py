@@ -38,7 +38,7 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results", failures: Se
         title=title,
         columns=columns,
         rows=rows,
-        notes=[*_protocol_notes(arms), *_missing_notes(arms), *_prompt_notes(arms), _reading_note()],
+        notes=[*_protocol_notes(arms), *_missing_notes(arms), *_prompt_notes(arms), _reading_note(), *_limit_notes()],
         appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
 
@@ -215,6 +215,15 @@ def _reading_note() -> str:
         "and batch entry; Calib. is capturing, observing and quantizing; Rank is by "
         f"{ranking_metric().name} among the arms of the same bits and N."
     )
+
+
+def _limit_notes() -> list[str]:
+    """What brackets of single columns mean beyond that, and in which runs they hold their value more or less often."""
+    limits: dict[str, list[str]] = {}
+    for metric in _shown_metrics():
+        if metric.limits and metric.place is not Place.CSV:
+            limits.setdefault(metric.limits, []).append(metric.name)
+    return [f"The interval of {' and '.join(names)}: {words}." for words, names in limits.items()]
 
 
 _ARM_COLUMNS: list[Filled] = [

@@ -143,8 +143,8 @@ class Evaluator:
     def _feature_sets(self, features: Artifact, fp_features: Artifact, reference: Artifact | None) -> FeatureSets:
         arm, fp = (artifact.tensors["features"] for artifact in (features, fp_features))
         clips = arm[:0] if reference is None else reference.tensors["features"]
-        paired = self.config.reference.prompts_match_clips and len(arm) == len(clips)
-        return FeatureSets(features=arm, fp_features=fp, reference=clips, paired=paired)
+        match = self.config.reference.prompts_match_clips
+        return FeatureSets(features=arm, fp_features=fp, reference=clips, prompts_match=match)
 
     def _video_batches(self, samples: Staged, fp_samples: Staged | None, prompts: list[str]) -> Iterator[VideoBatch]:
         """The arm's videos beside FP's, and their prompts; None: they are FP's own."""

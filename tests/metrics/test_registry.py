@@ -35,7 +35,19 @@ def batches(videos, fp_videos, context, size):
 
 def test_every_declaration_is_found_in_the_order_of_the_table():
     assert [metric.key for metric in declared_metrics()] == [
-        *("fvd", "fvd_inf", "fvd_fp", "kvd", "clipsim", "clip_temp", "psnr_fp", "ssim_fp", "flicker", "lpips_fp")
+        *(
+            "fvd",
+            "fvd_inf",
+            "fvd_fp",
+            "kvd_fp",
+            "kvd",
+            "clipsim",
+            "clip_temp",
+            "psnr_fp",
+            "ssim_fp",
+            "flicker",
+            "lpips_fp",
+        )
     ]
     assert headline_metrics() == (FVD, FVD_FP, CLIPSIM, PSNR)
     assert fidelity_metrics() == (FVD_FP, PSNR) and ranking_metric() is FVD_FP

@@ -40,7 +40,7 @@ def test_missing_value_is_empty_in_csv_and_explained_in_the_caption(arms):
     table = build_table(arms)
     fp, _ = csv.DictReader(io.StringIO(to_csv(table)))
     assert fp["fvd_fp"] == fp["fvd_fp_low"] == ""
-    assert "n/a: FVD-FP, PSNR dB, SSIM: fp is what these columns compare with." in table.caption
+    assert "n/a: FVD-FP, KVD-FP, PSNR dB, SSIM: fp is what these columns compare with." in table.caption
 
 
 def test_the_evaluation_says_why_a_value_is_missing(arms):
@@ -53,7 +53,8 @@ def test_bit_operations_are_in_documents_with_those_of_fp(arms):
     header, _, fp, qvd = (line.split(" | ") for line in markdown.splitlines()[2:6])
     column = header.index("TBOPs")
     assert (fp[column], qvd[column]) == ("0.512", "0.0401")
-    assert "KVD" not in markdown
+    assert "KVD-FP ↓" in header and "KVD ↓" not in header
+    assert "The interval of KVD-FP: ± 1.96 standard errors; " in markdown
 
 
 def test_no_number_without_its_protocol(arms):
