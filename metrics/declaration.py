@@ -51,12 +51,14 @@ class Interval(StrEnum):
 
     `videos`: the arm's videos are resampled; also pairs with reference clips, where a protocol pairs them. `pairs`: the
     arm's and the FP model's videos of one seed are resampled together. `standard_error`: ± 1.96 of them.
+    `binomial`: nothing is resampled, of a share or a median.
     """
 
     none = "none"
     videos = "videos"
     pairs = "pairs"
     standard_error = "standard error"
+    binomial = "binomial"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,10 @@ class MetricValue:
     Attributes:
         value: None where there is nothing to say.
         interval: (low, high), where the metric declares one.
-        per_video: (N,), the scores whose mean the value is; None for a property of the whole set.
+        per_video: (N,), the scores that the value sums up, by their mean if nothing else is said; arms are compared by
+            them. None for a property of the whole set.
+        replicates: (R,), a distance of videos resampled alike for every arm of one N, see
+            `metrics.intervals.paired_bootstrap_distances`: two arms' ratio has an interval by them.
         details: further numbers by their keys in metrics.json, such as the quality of a fit.
         warnings: what must be known of the value.
     """
@@ -74,7 +79,8 @@ class MetricValue:
     value: float | None
     interval: tuple[float, float] | None = None
     per_video: Tensor | None = None
-    details: Mapping[str, float] = field(default_factory=dict)
+    replicates: Tensor | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

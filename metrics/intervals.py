@@ -1,8 +1,10 @@
-"""Bootstrap intervals (Efron 1979): of the Fréchet distance, and of means of per-video scores. Videos are resampled."""
+"""Intervals of the Fréchet distance and of means of per-video scores, by the bootstrap (Efron 1979) over videos; of
+shares and medians, by the binomial distribution."""
 
 from __future__ import annotations
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from metrics.frechet import (
@@ -61,25 +63,16 @@ def bootstrap_distances(features: Features, reference: Features, replicates: int
     return (means + offset).square().sum(1) + traces + y.covariance.trace() - 2 * cross
 
 
-def paired_bootstrap_interval(
-    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval for the Fréchet distance of paired samples (same seeds and prompts on both sides).
+def paired_bootstrap_distances(features: Features, reference: Features, replicates: int = 500, seed: int = 0) -> Tensor:
+    """Fréchet distances of resampled pairs; float64 (replicates,).
 
-    What is resampled: the pairs. Resampling one side alone would count the prompts' variety as error, although both
-    sides share it. Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of
-    magnitude, so the interval is d times the replicates' quantiles relative to their mean (ours); it stays positive,
-    and is [0, 0] where no replicate tells the sides apart.
+    Sets of one N are resampled alike, so replicate r of two arms is of the same videos.
 
     Args:
         features: (N, D).
         reference: (N, D); row i belongs to row i of `features`.
-        level: coverage, between 0 and 1.
         replicates: number of resamplings.
         seed: of the resampling.
-
-    Returns:
-        (low, high).
 
     Raises:
         ValueError: sides of different length.
@@ -88,14 +81,43 @@ def paired_bootstrap_interval(
     if x.shape != y.shape:
         raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     if same_samples(x, y):
-        return 0.0, 0.0
-    replicate = torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
-    low, high = (
-        frechet_distance(x, y)
-        * _quantiles(replicate, level)
-        / replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
-    )
+        return torch.zeros(replicates, dtype=torch.float64)
+    return torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
+
+
+def relative_interval(distance: float, replicate: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval for a Fréchet distance at this N, from `paired_bootstrap_distances`.
+
+    Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of magnitude, so the
+    interval is d times the replicates' quantiles relative to their mean (ours); it stays positive, and is [0, 0] where
+    no replicate tells the sides apart.
+    """
+    mean = replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    low, high = distance * _quantiles(replicate, level) / mean
     return float(low), float(high)
+
+
+def paired_bootstrap_interval(
+    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """`relative_interval` of paired samples (same seeds and prompts on both sides), whose pairs are resampled.
+
+    Resampling one side alone would count the prompts' variety as error, although both sides share it. The interval is
+    for the distance expected at this N, not for its limit: where a few videos of a set make the distance, both are far
+    apart (see `metrics.kernel` for what is unbiased).
+
+    Args:
+        features, reference, replicates, seed: as of `paired_bootstrap_distances`.
+        level: coverage, between 0 and 1.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: sides of different length.
+    """
+    replicate = paired_bootstrap_distances(features, reference, replicates, seed)
+    return relative_interval(frechet_distance(features, reference), replicate, level)
 
 
 def infinity_interval(
@@ -139,13 +161,11 @@ def infinity_interval(
 def bootstrap_mean_interval(
     scores: Tensor, level: float = 0.95, replicates: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval for the mean score, resampling videos with replacement.
+    """`mean_intervals` of one set of scores.
 
     Args:
         scores: (N,), one value per video.
-        level: coverage, between 0 and 1.
-        replicates: number of resamplings.
-        seed: of the resampling.
+        level, replicates, seed: as there.
 
     Returns:
         (low, high).
@@ -155,9 +175,57 @@ def bootstrap_mean_interval(
     """
     if scores.ndim != 1 or len(scores) < 2:
         raise ValueError(f"an interval needs one score per video of at least 2 videos, got shape {tuple(scores.shape)}")
-    means = resampling_counts(len(scores), replicates, seed) @ scores.double().cpu() / len(scores)
-    low, high = _quantiles(means, level)
-    return float(low), float(high)
+    low, high = mean_intervals(scores[None], level, replicates, seed)[0].tolist()
+    return low, high
+
+
+def mean_intervals(scores: Tensor, level: float = 0.95, replicates: int = 2000, seed: int = 0) -> Tensor:
+    """Studentized bootstrap intervals ("bootstrap-t", Efron & Tibshirani 1993, §12.5) for means over videos.
+
+    Each resampled mean is measured in its own standard errors. For N = 8 videos the interval covers the mean of
+    Gaussian scores in 94 % of runs, where quantiles of the resampled means cover it in 88 %; of log-normal scores of
+    σ = 1 in 91 % and 80 %, at N = 128 in 93 % and 92 % (tests/metrics/test_coverage.py).
+
+    Args:
+        scores: (K, N), K kinds of scores of the same N ≥ 2 videos, which are resampled together.
+        level: coverage, between 0 and 1.
+        replicates: number of resamplings.
+        seed: of the resampling.
+
+    Returns:
+        float64 (K, 2), low and high; both are the mean where all scores are equal.
+    """
+    x, n = scores.double().cpu(), scores.shape[1]
+    mean, deviations = x.mean(1, keepdim=True), x - x.mean(1, keepdim=True)
+    shares = resampling_counts(n, replicates, seed).T / n
+    shift = deviations @ shares
+    variance = deviations.square() @ shares - shift.square()
+    error = x.std(1, keepdim=True) / n**0.5
+    has_spread = variance > torch.finfo(torch.float64).eps * x.var(1, keepdim=True)  # else it has no unit to measure in
+    studentized = torch.where(has_spread, shift / (variance.clamp_min(0) / (n - 1)).sqrt(), torch.nan)
+    ends = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64)
+    return mean - error * studentized.nanquantile(ends, dim=1).T.nan_to_num(0)
+
+
+def share_interval(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) for a share of `n` videos: inside [0, 1], and with a width at 0 and 1."""
+    z = float(stats.norm.ppf((1 + level) / 2))
+    centre, spread = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+
+
+def median_interval(scores: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Interval for the median between two of the scores, by the binomial distribution: right for every distribution.
+
+    Args:
+        scores: (N,), N ≥ 6; fewer have no two that hold the median in 95 % of runs.
+        level: coverage, which is at least this.
+
+    Returns:
+        (low, high).
+    """
+    found = stats.quantile_test(scores.double().cpu().numpy(), p=0.5).confidence_interval(level)
+    return float(found.low), float(found.high)
 
 
 def _quantiles(replicate: Tensor, level: float) -> Tensor:
