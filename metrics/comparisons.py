@@ -6,7 +6,6 @@ before the intervals of each alone part. Nothing here knows what an arm is: scor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,7 +16,8 @@ from scipy import stats
 from torch import Tensor
 
 from metrics.frechet import Features, frechet_distance
-from metrics.intervals import mean_intervals, paired_bootstrap_distances, share_interval
+from metrics.intervals import paired_bootstrap_distances
+from metrics.score_intervals import mean_intervals, share_interval
 
 FEWEST = 6
 """Videos below which no outcome of a two-sided signed-rank test reaches 0.05: 2 · 2⁻⁵ = 0.0625."""
@@ -29,7 +29,7 @@ class Comparison:
 
     Attributes:
         difference: mean of A − B over the videos, its sign turned where lower scores are better.
-        interval: 95 % studentized bootstrap interval of it, see `metrics.intervals.mean_intervals`.
+        interval: 95 % studentized bootstrap interval of it, see `metrics.score_intervals.mean_intervals`.
         wins, ties, losses: videos on which A is better, equal, worse.
         sign_p: two-sided sign test: as many wins as losses.
         wilcoxon_p: two-sided signed-rank test (Wilcoxon 1945): differences symmetric about 0.
@@ -79,7 +79,7 @@ def compare_scores(
     Raises:
         ValueError: other shapes, scores that are not finite, or fewer than 6 videos.
     """
-    _check(a, b)
+    check_scores(a, b)
     differences = _oriented(a, b, higher_is_better)
     return _comparison(differences, mean_intervals(differences[None], replicates=replicates, seed=seed)[0])
 
@@ -100,7 +100,7 @@ def compare_all(
         return {}
     for a, b in pairs:
         try:
-            _check(scores[a], scores[b])
+            check_scores(scores[a], scores[b])
         except ValueError as error:
             raise ValueError(f"{a} against {b}: {error}") from error
     differences = torch.stack([_oriented(scores[a], scores[b], higher_is_better) for a, b in pairs])
@@ -179,22 +179,8 @@ def compare_replicates(a: float, b: float, resampled_a: Tensor, resampled_b: Ten
     return DistanceComparison(a / b, (low, high), min(1.0, max(2 * share, 2 / len(logs))))
 
 
-def videos_needed(differences: Tensor, effect: float, power: float = 0.8, level: float = 0.05) -> int:
-    """How many videos show a mean difference of `effect` with this power: ((z₁₋α⸝₂ + z_power) σ / effect)², at least 6.
-
-    Args:
-        differences: (N,) A − B of a pilot run; its standard deviation σ is what counts.
-
-    Raises:
-        ValueError: an effect that is not positive.
-    """
-    if effect <= 0:
-        raise ValueError(f"effect={effect}: must be positive")
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
-    return max(FEWEST, math.ceil((z * differences.double().std().item() / effect) ** 2))
-
-
-def _check(a: Tensor, b: Tensor) -> None:
+def check_scores(a: Tensor, b: Tensor) -> None:
+    """ValueError unless both are finite, of the same shape (N,), and N is at least 6."""
     if a.shape != b.shape or a.ndim != 1:
         shapes = f"{tuple(a.shape)}, {tuple(b.shape)}"
         raise ValueError(f"paired scores must be one per video of the same videos, got {shapes}")

@@ -47,7 +47,7 @@ class Compared(StrEnum):
 
 
 class Interval(StrEnum):
-    """What the 95 % interval rests on, see `metrics.intervals`.
+    """What the 95 % interval rests on, see `metrics.intervals` and `metrics.score_intervals`.
 
     `videos`: the arm's videos are resampled; also pairs with reference clips, where a protocol pairs them. `pairs`: the
     arm's and the FP model's videos of one seed are resampled together. `standard_error`: ± 1.96 of them.

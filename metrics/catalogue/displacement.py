@@ -8,7 +8,7 @@ from metrics.declaration import Compared, Direction, Interval, MetricValue, SetM
 from metrics.displacement import TIPPED as THRESHOLD
 from metrics.displacement import UndefinedError, displacement
 from metrics.inputs import FeatureSets
-from metrics.intervals import median_interval, share_interval
+from metrics.score_intervals import median_interval, share_interval
 
 
 def _of_displacement(summary: Callable[[Tensor], MetricValue]) -> Callable[[FeatureSets], MetricValue]:

@@ -96,7 +96,10 @@ def test_one_declaration_is_enough(arms, videos, tmp_path, monkeypatch):
         table = build_table(results)
         header, _, _, row = (line.split(" | ") for line in to_markdown(table).splitlines()[2:6])
         assert row[header.index("Brightness %")].startswith(f"{darker.metadata['brightness']:.1f} [")
-        assert "Drift ↓" in header and "n/a: FVD-FP, Moved, Tipped, KVD-FP, PSNR dB, SSIM, Drift: fp is what" in table.caption
+        assert (
+            "Drift ↓" in header
+            and "n/a: FVD-FP, Moved, Tipped, KVD-FP, PSNR dB, SSIM, Drift: fp is what" in table.caption
+        )
         cells = list(csv.DictReader(io.StringIO(to_csv(table))))[1]
         assert float(cells["brightness_low"]) == low and float(cells["drift"]) == darker.metadata["drift"]
         titles = [ax.get_title(loc="left") for ax in build_figures(results)["metrics"].axes]

@@ -14,10 +14,10 @@ from metrics.catalogue.fvd import FVD, FVD_FP, FVD_INFINITY
 from metrics.catalogue.lpips import LPIPS
 from metrics.declaration import Compared, Interval, MetricValue, Place, SetMetric, VideoMetric
 from metrics.inputs import FeatureSets, MetricContext, VideoBatch
-from metrics.intervals import bootstrap_mean_interval
 from metrics.measure import measure_sets, measure_videos
 from metrics.protocols import load_protocol
 from metrics.registry import declared_metrics, fidelity_metrics, headline_metrics, metrics_of, ranking_metric
+from metrics.score_intervals import bootstrap_mean_interval
 
 TINY = load_protocol("tiny")
 PROMPTS = ["a b", "c", "a b", *["d e f"] * 21]
