@@ -10,12 +10,14 @@ from experiments.config.run_config import Arm, RunConfig
 from experiments.progress import Reporter
 from experiments.record import split_estimates
 from experiments.result import ArmResult, Conditions, Costs, ExtractorIdentity, ModelBytes, StepSqnr
+from experiments.scores import Scores
 from experiments.stages.evaluation import Evaluator
 from experiments.stages.figure_stage import StudiedArm
 from experiments.stages.staged import Staged
 from experiments.stages.stages import StageOutput, Stages
 from qvd.options.model import Init
 from qvd.store.artifacts import Artifact, Store
+from qvd.store.digest import fingerprint
 
 Outcome = tuple[ArmResult, StudiedArm | None]
 
@@ -86,18 +88,19 @@ class ArmRunner:
             variant=arm.variant,
             quantizer=arm.quantizer,
             bits=str(arm.bits),
-            conditions=self._conditions(arm.n_videos),
+            conditions=self._conditions(stages, prompts),
             costs=_costs(denoiser, {**timed, "metrics": metrics}),
             estimates=estimates,
             remarks=remarks,
             prompts=prompts,
             videos=samples.videos,
             quantization_map=[],
+            scores=Scores.from_tensors(metrics.tensors),
             command=_command(self.overrides, arm.overrides),
         )
 
-    def _conditions(self, n_videos: int) -> Conditions:
-        config, extractor = self.config, self.evaluator(n_videos).extractor
+    def _conditions(self, stages: Stages, prompts: list[str]) -> Conditions:
+        config, extractor = stages.config, self.evaluator(len(prompts)).extractor
         return Conditions(
             protocol=config.protocol.name,
             model=config.model_name,
@@ -105,11 +108,13 @@ class ArmRunner:
             random_weights=config.model.init is Init.random,
             reference=config.dataset.describe(),
             extractor=ExtractorIdentity(extractor.name, extractor.sha256),
-            n_videos=n_videos,
+            n_videos=config.n_videos,
             num_frames=config.model.num_frames,
             resolution=config.model.resolution,
             num_inference_steps=config.num_inference_steps,
             seed=config.seed,
+            prompts_digest=fingerprint(prompts),
+            model_digest=stages.model_digest,
         )
 
 

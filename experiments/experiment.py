@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from experiments.arms import ArmRunner, Outcome
+from experiments.comparison import Setting, compare_arms
 from experiments.config.nodes import nearest
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.export import VIDEOS, export_arms
@@ -18,11 +19,14 @@ from experiments.progress import Reporter
 from experiments.prompts import check_prompts
 from experiments.provenance import log_environment, provenance
 from experiments.record import metrics_document
+from experiments.report.comparison_tables import write_comparisons
 from experiments.report.html import write_report
 from experiments.report.media import write_gif, write_grid, write_mp4
 from experiments.report.table import build_table
 from experiments.report.tabular import render_terminal, to_csv, to_markdown
 from experiments.result import ArmResult
+from experiments.scores import FILE as SCORES
+from experiments.scores import write_scores
 from experiments.stages.figure_stage import choose_studied, run_figures
 from experiments.tracking.wandb_run import ArmTracker, check_tracking
 from metrics.devices import check_device
@@ -80,8 +84,9 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     outcomes = [outcome or runner.run(arm) for arm, outcome in zip(arms, stored, strict=True)]
     results = [replace(result, prompts_cut=prompts_cut) for result, _ in outcomes]
     studied = [inside for _, inside in outcomes if inside is not None]
-    figures = run_figures(runner.stages, results, choose_studied(studied))
-    show(config, run_dir, results, figures, resolved, overrides)
+    settings = compare_arms(results)
+    figures = run_figures(runner.stages, results, choose_studied(studied), settings)
+    show(config, run_dir, results, settings, figures, resolved, overrides)
     return FinishedRun(run_dir, _objective(results, objective))
 
 
@@ -101,20 +106,23 @@ def show(
     config: RunConfig,
     run_dir: Path,
     results: list[ArmResult],
+    settings: Sequence[Setting],
     figures: Mapping[str, bytes],
     resolved: str,
     overrides: list[str],
 ) -> None:
     """Write everything a person looks at into the run folder, log it, and print the table."""
-    table = build_table(results)
+    table = build_table(results, settings=settings)
     (run_dir / "metrics.json").write_text(json.dumps(metrics_document(results), indent=2) + "\n")
     (run_dir / "table.md").write_text(to_markdown(table))
     (run_dir / "table.csv").write_text(to_csv(table))
+    write_scores(run_dir / SCORES, {arm.name: (arm.prompts, arm.scores) for arm in results})
+    write_comparisons(run_dir, settings)
     write_grid(results, run_dir / "grid.png")
     write_gif(results, run_dir / "samples.gif")
     write_mp4(results, run_dir / "samples.mp4")
     facts = {**provenance(), "seed": config.seed, "command": shlex.join(["python", "run.py", *overrides])}
-    report = write_report(results, run_dir, resolved, facts, figures)
+    report = write_report(results, run_dir, resolved, facts, figures, settings)
     fp_arms = {arm.conditions.n_videos: arm for arm in results if arm.quantizer == FP}
     render_terminal(table)  # before the tracker, whose server may fail
     export_arms(results, run_dir, config.export, Reporter())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, Field, asdict, fields
 from typing import Any
 
 from experiments.result import (
@@ -74,7 +74,7 @@ def arm_from_record(record: Mapping[str, Any], setting: str = "") -> ArmMetrics:
     """
     estimates, rest = split_estimates(record)
     words = {word: rest.pop(word) for word in _WORDS}
-    conditions = {field.name: rest.pop(field.name) for field in fields(Conditions)}
+    conditions = {field.name: _pop(rest, field) for field in fields(Conditions)}
     costs = {field.name: rest.pop(field.name) for field in fields(Costs)}
     sqnr = {name: rest.pop(key) for key, name in _SQNR.items() if key in rest}
     prompts_cut = tuple(CutPrompts(**cut) for cut in rest.pop("prompts_cut", ()))
@@ -88,6 +88,11 @@ def arm_from_record(record: Mapping[str, Any], setting: str = "") -> ArmMetrics:
         prompts_cut=prompts_cut,
         setting=setting,
     )
+
+
+def _pop(record: dict[str, Any], field: Field[Any]) -> Any:
+    """An entry that older records may lack where the field has a default."""
+    return record.pop(field.name) if field.default is MISSING else record.pop(field.name, field.default)
 
 
 def metrics_document(arms: Sequence[ArmMetrics]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from experiments.config.run_config import arm_name
+from experiments.scores import Scores
 
 _NAMED, _LETTERS = 3, 80  # prompts in a note, and letters of each
 
@@ -47,6 +48,8 @@ class Conditions:
         reference: what the reference clips are.
         n_videos: N, of the arm.
         resolution: side of the square frames in pixels.
+        prompts_digest: of the N prompts in their order; empty of a run before there were digests.
+        model_digest: of the FP model's weights and of all else that its videos depend on, seed and steps aside.
     """
 
     protocol: str
@@ -60,6 +63,8 @@ class Conditions:
     resolution: int
     num_inference_steps: int
     seed: int
+    prompts_digest: str = ""
+    model_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,7 @@ class ArmMetrics:
         prompts_cut: of the arm's run, which alone knows them.
         command: the shell command that repeats exactly this arm.
         setting: what tells the arm's run from the others of a sweep, e.g. "model.disparity=4".
+        scores: video by video; empty where they are not at hand.
     """
 
     variant: str
@@ -156,6 +162,7 @@ class ArmMetrics:
     prompts_cut: Sequence[CutPrompts] = ()
     command: str
     setting: str = ""
+    scores: Scores = field(default_factory=Scores, compare=False)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +66,19 @@ def job_errors(folder: Path, **job: str) -> Iterator[None]:
 def read_sweep(folder: Path) -> list[ArmMetrics]:
     """The arms of every finished job below a sweep's folder, in the jobs' order; the same FP arm only once."""
     from experiments.record import TIMINGS, arm_from_record
+    from experiments.scores import FILE as SCORES
+    from experiments.scores import read_scores
 
     arms: dict[str, ArmMetrics] = {}
     for job, setting in _jobs(folder):
         if (job / FAILURE).exists():  # whatever an earlier run has left beside it
             continue
+        scores = read_scores(job / SCORES) if (job / SCORES).exists() else {}  # an older job has none
         for record in json.loads((job / METRICS).read_text())["arms"].values():
             same = {key: value for key, value in record.items() if key not in (*TIMINGS, "command")}
             identity = json.dumps([setting, same], sort_keys=True)
-            arms.setdefault(identity, arm_from_record(record, setting))
+            arm = arm_from_record(record, setting)
+            arms.setdefault(identity, replace(arm, scores=scores.get(arm.name, arm.scores)))
     return list(arms.values())
 
 
@@ -110,15 +114,19 @@ def settings(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_joint_table(arms: Sequence[ArmMetrics], folder: Path, failures: Sequence[FailedJob] = ()) -> None:
-    """Write table.md, table.csv, metrics.json and, where one number was swept, curves for each bit width; print the
-    table."""
+    """Write table.md, table.csv, metrics.json, the comparisons within each setting and, where one number was swept,
+    curves for each bit width; print the table."""
+    from experiments.comparison import compare_arms
     from experiments.record import arm_record
+    from experiments.report.comparison_tables import write_comparisons
     from experiments.report.curve_figures import disparity_figure
     from experiments.report.figures import to_png
     from experiments.report.table import build_table
     from experiments.report.tabular import render_terminal, to_csv, to_markdown
 
-    table = build_table(arms, title="Results of the sweep", failures=failures)
+    settings = compare_arms(arms)
+    table = build_table(arms, title="Results of the sweep", failures=failures, settings=settings)
+    write_comparisons(folder, settings)
     (folder / "table.md").write_text(to_markdown(table))
     (folder / "table.csv").write_text(to_csv(table))
     records = [*({"setting": arm.setting, **arm_record(arm)} for arm in arms), *map(asdict, failures)]

@@ -6,7 +6,6 @@ before the intervals of each alone part. Nothing here knows what an arm is: scor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,8 +15,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from metrics.frechet import Features, as_matrix, frechet_distance
-from metrics.intervals import resampling_counts, weighted_distance
+from metrics.frechet import Features, frechet_distance
+from metrics.intervals import paired_bootstrap_distances
+from metrics.score_intervals import mean_intervals, share_interval
 
 FEWEST = 6
 """Videos below which no outcome of a two-sided signed-rank test reaches 0.05: 2 · 2⁻⁵ = 0.0625."""
@@ -29,7 +29,7 @@ class Comparison:
 
     Attributes:
         difference: mean of A − B over the videos, its sign turned where lower scores are better.
-        interval: 95 % bias-corrected and accelerated bootstrap interval of it (Efron 1987), videos resampled.
+        interval: 95 % studentized bootstrap interval of it, see `metrics.score_intervals.mean_intervals`.
         wins, ties, losses: videos on which A is better, equal, worse.
         sign_p: two-sided sign test: as many wins as losses.
         wilcoxon_p: two-sided signed-rank test (Wilcoxon 1945): differences symmetric about 0.
@@ -79,25 +79,9 @@ def compare_scores(
     Raises:
         ValueError: other shapes, scores that are not finite, or fewer than 6 videos.
     """
-    _check(a, b)
-    differences = (a.double() - b.double()).cpu().numpy() * (1 if higher_is_better else -1)
-    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-    decided, n = wins + losses, len(differences)
-    sign = stats.binomtest(wins, decided).pvalue if decided else 1.0
-    ranks = float(stats.wilcoxon(differences).pvalue) if decided else 1.0
-    improvement = (wins + (n - decided) / 2) / n
-    return Comparison(
-        difference=float(differences.mean()),
-        interval=_mean_interval(differences, replicates, seed),
-        wins=wins,
-        ties=n - decided,
-        losses=losses,
-        sign_p=float(sign),
-        wilcoxon_p=ranks,
-        p=max(float(sign), ranks),
-        improvement=improvement,
-        improvement_interval=_wilson(improvement, n),
-    )
+    check_scores(a, b)
+    differences = _oriented(a, b, higher_is_better)
+    return _comparison(differences, mean_intervals(differences[None], replicates=replicates, seed=seed)[0])
 
 
 def compare_all(
@@ -112,12 +96,16 @@ def compare_all(
         ValueError: as `compare_scores`, naming the arms.
     """
     pairs = list(combinations(scores, 2))
-    plain: list[Comparison] = []
+    if not pairs:
+        return {}
     for a, b in pairs:
         try:
-            plain.append(compare_scores(scores[a], scores[b], higher_is_better, replicates, seed))
+            check_scores(scores[a], scores[b])
         except ValueError as error:
             raise ValueError(f"{a} against {b}: {error}") from error
+    differences = torch.stack([_oriented(scores[a], scores[b], higher_is_better) for a, b in pairs])
+    intervals = mean_intervals(differences, replicates=replicates, seed=seed)
+    plain = [_comparison(*of_pair) for of_pair in zip(differences, intervals, strict=True)]
     corrected = holm([comparison.p for comparison in plain])
     result: dict[tuple[str, str], Comparison] = {}
     for (a, b), comparison, p in zip(pairs, plain, corrected, strict=True):
@@ -143,7 +131,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class DistanceComparison:
-    """Fréchet distances of two arms to one reference.
+    """Fréchet distances of two arms to one reference, at this N.
 
     Attributes:
         ratio: of A's to B's; below 1, A is nearer.
@@ -165,38 +153,34 @@ def compare_distances(
         a, b, reference: (N, D) features; row i of each belongs to one seed and prompt.
 
     Raises:
-        ValueError: other shapes, or an arm whose features are the reference's.
+        ValueError: other shapes, fewer than 6 videos, or an arm whose features are the reference's.
     """
-    x, y, z = (as_matrix(features, minimum=FEWEST) for features in (a, b, reference))
-    if not x.shape == y.shape == z.shape:
-        shapes = ", ".join(str(tuple(features.shape)) for features in (x, y, z))
-        raise ValueError(f"paired features must have one shape, got {shapes}")
-    if torch.equal(x, z) or torch.equal(y, z):
-        raise ValueError("features equal to the reference's: there is no ratio where a distance is zero")
-    whole = frechet_distance(x, z), frechet_distance(y, z)
-    counts = resampling_counts(len(x), replicates, seed)
-    logs = torch.stack([(weighted_distance(x, z, w) / weighted_distance(y, z, w)).log() for w in counts])
-    low, high = torch.quantile(logs, torch.tensor([0.025, 0.975], dtype=torch.float64)).exp().tolist()
-    share = min((logs <= 0).double().mean().item(), (logs >= 0).double().mean().item())
-    return DistanceComparison(whole[0] / whole[1], (low, high), min(1.0, max(2 * share, 2 / replicates)))
+    if len(a) < FEWEST:
+        raise ValueError(f"N={len(a)}: a paired comparison needs at least {FEWEST} videos")
+    resampled = [paired_bootstrap_distances(side, reference, replicates, seed) for side in (a, b)]
+    return compare_replicates(frechet_distance(a, reference), frechet_distance(b, reference), *resampled)
 
 
-def videos_needed(differences: Tensor, effect: float, power: float = 0.8, level: float = 0.05) -> int:
-    """How many videos show a mean difference of `effect` with this power: ((z₁₋α⸝₂ + z_power) σ / effect)², at least 6.
+def compare_replicates(a: float, b: float, resampled_a: Tensor, resampled_b: Tensor) -> DistanceComparison:
+    """`compare_distances` from what the arms' own intervals were made of.
 
     Args:
-        differences: (N,) A − B of a pilot run; its standard deviation σ is what counts.
+        a, b: the distances.
+        resampled_a, resampled_b: (replicates,), of `metrics.intervals.paired_bootstrap_distances`, of one N.
 
     Raises:
-        ValueError: an effect that is not positive.
+        ValueError: an arm that lies at no distance.
     """
-    if effect <= 0:
-        raise ValueError(f"effect={effect}: must be positive")
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
-    return max(FEWEST, math.ceil((z * differences.double().std().item() / effect) ** 2))
+    if not (a > 0 and b > 0 and resampled_a.min() > 0 and resampled_b.min() > 0):
+        raise ValueError("features equal to the reference's: there is no ratio where a distance is zero")
+    logs = (resampled_a / resampled_b).log()
+    low, high = torch.quantile(logs, torch.tensor([0.025, 0.975], dtype=torch.float64)).exp().tolist()
+    share = min((logs <= 0).double().mean().item(), (logs >= 0).double().mean().item())
+    return DistanceComparison(a / b, (low, high), min(1.0, max(2 * share, 2 / len(logs))))
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def check_scores(a: Tensor, b: Tensor) -> None:
+    """ValueError unless both are finite, of the same shape (N,), and N is at least 6."""
     if a.shape != b.shape or a.ndim != 1:
         shapes = f"{tuple(a.shape)}, {tuple(b.shape)}"
         raise ValueError(f"paired scores must be one per video of the same videos, got {shapes}")
@@ -206,14 +190,28 @@ def _check(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"N={len(a)}: a paired test at 0.05 needs at least {FEWEST} videos")
 
 
-def _mean_interval(differences: np.ndarray, replicates: int, seed: int) -> tuple[float, float]:
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    found = stats.bootstrap((differences,), np.mean, n_resamples=replicates, method="BCa", rng=seed)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+def _oriented(a: Tensor, b: Tensor, higher_is_better: bool) -> Tensor:
+    """(N,) float64: positive where A is better."""
+    return (a.double() - b.double()).cpu() * (1 if higher_is_better else -1)
 
 
-def _wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval (1927), which stays inside [0, 1] and has a width at 0 and 1."""
-    centre, spread = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+def _comparison(differences: Tensor, interval: Tensor) -> Comparison:
+    """Of oriented differences (N,), `p` uncorrected."""
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    decided, n = wins + losses, len(differences)
+    sign = float(stats.binomtest(wins, decided).pvalue) if decided else 1.0
+    ranks = float(stats.wilcoxon(differences.numpy()).pvalue) if decided else 1.0
+    improvement = (wins + (n - decided) / 2) / n
+    low, high = interval.tolist()
+    return Comparison(
+        difference=differences.mean().item(),
+        interval=(low, high),
+        wins=wins,
+        ties=n - decided,
+        losses=losses,
+        sign_p=sign,
+        wilcoxon_p=ranks,
+        p=max(sign, ranks),
+        improvement=improvement,
+        improvement_interval=share_interval(improvement, n),
+    )

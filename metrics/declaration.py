@@ -47,15 +47,18 @@ class Compared(StrEnum):
 
 
 class Interval(StrEnum):
-    """What the 95 % bootstrap interval resamples, see `metrics.intervals`.
+    """What the 95 % interval rests on, see `metrics.intervals` and `metrics.score_intervals`.
 
-    `videos`: the arm's videos; also pairs with reference clips, where a protocol pairs them. `pairs`: the arm's and the
-    FP model's videos of one seed together.
+    `videos`: the arm's videos are resampled; also pairs with reference clips, where a protocol pairs them. `pairs`: the
+    arm's and the FP model's videos of one seed are resampled together. `standard_error`: ± 1.96 of them.
+    `binomial`: nothing is resampled, of a share or a median.
     """
 
     none = "none"
     videos = "videos"
     pairs = "pairs"
+    standard_error = "standard error"
+    binomial = "binomial"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,10 @@ class MetricValue:
     Attributes:
         value: None where there is nothing to say.
         interval: (low, high), where the metric declares one.
-        per_video: (N,), the scores whose mean the value is; None for a property of the whole set.
+        per_video: (N,), the scores that the value sums up, by their mean if nothing else is said; arms are compared by
+            them. None for a property of the whole set.
+        replicates: (R,), a distance of videos resampled alike for every arm of one N, see
+            `metrics.intervals.paired_bootstrap_distances`: two arms' ratio has an interval by them.
         details: further numbers by their keys in metrics.json, such as the quality of a fit.
         warnings: what must be known of the value.
     """
@@ -73,7 +79,8 @@ class MetricValue:
     value: float | None
     interval: tuple[float, float] | None = None
     per_video: Tensor | None = None
-    details: Mapping[str, float] = field(default_factory=dict)
+    replicates: Tensor | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -92,7 +99,8 @@ class Metric:
             compares with FP has curves over bits.
         order: of the columns, smallest first.
         compares_with: what it compares the videos with; to compare with `fp` says nothing of FP itself.
-        interval: what its interval resamples; `none`: it has none.
+        interval: what its interval rests on; `none`: it has none.
+        limits: when the interval holds its value in other than 95 % of all runs, in words for the notes below a table.
         log_scale: whether figures show it on a logarithmic axis.
         ranks: whether the table's rank is by this metric.
     """
@@ -107,6 +115,7 @@ class Metric:
     order: int = 1000
     compares_with: Compared = Compared.nothing
     interval: Interval = Interval.none
+    limits: str = ""
     log_scale: bool = False
     ranks: bool = False
 

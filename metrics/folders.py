@@ -143,7 +143,7 @@ class FolderComparison:
         features = self._features(generated, self.protocol.generated_rule)
         reference = self._features(real, self.protocol.reference_rule)
         kvd = kernel_distance(features, reference)
-        report: dict[str, Any] = {**fvd_report(features, reference), "kvd": kvd.mean, "kvd_std": kvd.std}
+        report: dict[str, Any] = {**fvd_report(features, reference), "kvd": kvd.value, "kvd_se": kvd.standard_error}
         if _same_files(generated, real) and not same_samples(features, reference):
             line = "both sides are the same files, but the protocol takes other frames of the reference"
             report["warning"] = "; ".join(filter(None, (report["warning"], line)))

@@ -128,14 +128,14 @@ class InfinityFit:
     Attributes:
         value: the intercept, the distance at infinitely many samples.
         slope: the bias per 1 / n.
-        r_squared: share of the variance over n that the line explains; 1 when there are only two sizes.
+        r_squared: share of the variance over n that the line explains; None of two sizes, which every line explains.
         sizes: subset sizes n of `features`, largest first.
         distances: mean Fréchet distance at each size.
     """
 
     value: float
     slope: float
-    r_squared: float
+    r_squared: float | None
     sizes: tuple[int, ...]
     distances: tuple[float, ...]
 
@@ -184,10 +184,9 @@ def frechet_infinity(
     sizes = [len(x) // k for k in splits]
     inverse = 1 / np.array(sizes)
     slope, value = np.polyfit(inverse, distances, 1)
-    residual = distances - (value + slope * inverse)
-    spread = np.var(distances)
-    r_squared = 1 - residual.var() / spread if spread > 0 else 1.0
-    return InfinityFit(float(value), float(slope), float(r_squared), tuple(sizes), tuple(distances))
+    residual, spread = distances - (value + slope * inverse), np.var(distances)
+    r_squared = float(1 - residual.var() / spread) if len(sizes) > 2 and spread > 0 else None
+    return InfinityFit(float(value), float(slope), r_squared, tuple(sizes), tuple(distances))
 
 
 def _mean_split_distance(

@@ -24,7 +24,7 @@ class FVDReport(TypedDict):
 
     fvd: float
     fvd_inf: float
-    fvd_inf_r_squared: float
+    fvd_inf_r_squared: float | None
     fvd_ci: list[float]
     n_videos: int
     n_reference: int

@@ -114,10 +114,16 @@ class FeatureSets:
         features: (N, D), of the arm.
         fp_features: (N, D), of the FP model's videos; row i is of the same seed and prompt as row i of the arm's.
         reference: (M, D), of the reference clips; M = 0 where there are none, and then nothing compares with them.
-        paired: video i was prompted with the caption of reference clip i, and N = M.
+        prompts_match: the videos were prompted with the captions of the reference's clips, in their order, as the
+            protocol's `prompts: captions` and the dataset have it.
     """
 
     features: Tensor
     fp_features: Tensor
     reference: Tensor
-    paired: bool = False
+    prompts_match: bool = False
+
+    @property
+    def paired(self) -> bool:
+        """Video i was prompted with the caption of reference clip i; unknown where clips are missing, or more."""
+        return self.prompts_match and len(self.features) == len(self.reference)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals (Efron 1979): of the Fréchet distance, and of means of per-video scores. Videos are resampled."""
+"""Bootstrap intervals (Efron 1979) of the Fréchet distance. Videos are resampled."""
 
 from __future__ import annotations
 
@@ -61,25 +61,16 @@ def bootstrap_distances(features: Features, reference: Features, replicates: int
     return (means + offset).square().sum(1) + traces + y.covariance.trace() - 2 * cross
 
 
-def paired_bootstrap_interval(
-    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval for the Fréchet distance of paired samples (same seeds and prompts on both sides).
+def paired_bootstrap_distances(features: Features, reference: Features, replicates: int = 500, seed: int = 0) -> Tensor:
+    """Fréchet distances of resampled pairs; float64 (replicates,).
 
-    What is resampled: the pairs. Resampling one side alone would count the prompts' variety as error, although both
-    sides share it. Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of
-    magnitude, so the interval is d times the replicates' quantiles relative to their mean (ours); it stays positive,
-    and is [0, 0] where no replicate tells the sides apart.
+    Sets of one N are resampled alike, so replicate r of two arms is of the same videos.
 
     Args:
         features: (N, D).
         reference: (N, D); row i belongs to row i of `features`.
-        level: coverage, between 0 and 1.
         replicates: number of resamplings.
         seed: of the resampling.
-
-    Returns:
-        (low, high).
 
     Raises:
         ValueError: sides of different length.
@@ -88,14 +79,43 @@ def paired_bootstrap_interval(
     if x.shape != y.shape:
         raise ValueError(f"paired features must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     if same_samples(x, y):
-        return 0.0, 0.0
-    replicate = torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
-    low, high = (
-        frechet_distance(x, y)
-        * _quantiles(replicate, level)
-        / replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
-    )
+        return torch.zeros(replicates, dtype=torch.float64)
+    return torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
+
+
+def relative_interval(distance: float, replicate: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval for a Fréchet distance at this N, from `paired_bootstrap_distances`.
+
+    Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of magnitude, so the
+    interval is d times the replicates' quantiles relative to their mean (ours); it stays positive, and is [0, 0] where
+    no replicate tells the sides apart.
+    """
+    mean = replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    low, high = distance * _quantiles(replicate, level) / mean
     return float(low), float(high)
+
+
+def paired_bootstrap_interval(
+    features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """`relative_interval` of paired samples (same seeds and prompts on both sides), whose pairs are resampled.
+
+    Resampling one side alone would count the prompts' variety as error, although both sides share it. The interval is
+    for the distance expected at this N, not for its limit: where a few videos of a set make the distance, both are far
+    apart (see `metrics.kernel` for what is unbiased).
+
+    Args:
+        features, reference, replicates, seed: as of `paired_bootstrap_distances`.
+        level: coverage, between 0 and 1.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: sides of different length.
+    """
+    replicate = paired_bootstrap_distances(features, reference, replicates, seed)
+    return relative_interval(frechet_distance(features, reference), replicate, level)
 
 
 def infinity_interval(
@@ -134,30 +154,6 @@ def infinity_interval(
     ]
     replicate = torch.tensor(values, dtype=torch.float64)
     return _basic_interval(frechet_infinity(x, y, seed=seed, paired=paired).value, replicate, level)
-
-
-def bootstrap_mean_interval(
-    scores: Tensor, level: float = 0.95, replicates: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval for the mean score, resampling videos with replacement.
-
-    Args:
-        scores: (N,), one value per video.
-        level: coverage, between 0 and 1.
-        replicates: number of resamplings.
-        seed: of the resampling.
-
-    Returns:
-        (low, high).
-
-    Raises:
-        ValueError: fewer than 2 scores.
-    """
-    if scores.ndim != 1 or len(scores) < 2:
-        raise ValueError(f"an interval needs one score per video of at least 2 videos, got shape {tuple(scores.shape)}")
-    means = resampling_counts(len(scores), replicates, seed) @ scores.double().cpu() / len(scores)
-    low, high = _quantiles(means, level)
-    return float(low), float(high)
 
 
 def _quantiles(replicate: Tensor, level: float) -> Tensor:

@@ -1,54 +1,152 @@
-"""Kernel video distance: unbiased MMD² of features under a cubic kernel (Bińkowski et al. 2018), by torchmetrics."""
+"""Kernel video distance: unbiased MMD² of features under a cubic kernel (Bińkowski et al. 2018, KID)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torchmetrics.image.kid import poly_mmd
+from scipy import stats
+from torch import Tensor
+from torchmetrics.image.kid import poly_kernel
 
-from metrics.frechet import Features, same_samples
+from metrics.frechet import Features, as_matrix, check_same_width, same_samples
+
+MINIMUM_VIDEOS = 4
+"""Fewer have no standard error."""
+
+_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation of the MMD² over random subsets."""
+    """An estimate of MMD², which may be negative: it is 0 on average where the distributions agree.
 
-    mean: float
-    std: float
+    Attributes:
+        standard_error: of the value, over other videos from the same distributions.
+    """
+
+    value: float
+    standard_error: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Normal interval, value ± z · standard error."""
+        spread = float(stats.norm.ppf((1 + level) / 2)) * self.standard_error
+        return self.value - spread, self.value + spread
 
 
-def kernel_distance(
-    features: Features, reference: Features, subset_size: int = 1000, subsets: int = 100, seed: int = 0
-) -> KernelDistance:
+@dataclass(frozen=True)
+class _Moments:
+    """Of a matrix of kernel values (n, m), its diagonal left out where a side meets itself.
+
+    Attributes:
+        rows, columns: their means, (n,) and (m,).
+        variance: of all entries.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    variance: Tensor
+
+
+def kernel_distance(features: Features, reference: Features, paired: bool = False) -> KernelDistance:
     """KVD, the video form of KID; unlike FVD its estimate is unbiased at any N.
 
-    The kernel is (x·y / D + 1)³. Sets smaller than `subset_size` are used whole, once. The same videos on both sides
-    are at 0: the estimator, which takes the sides for independent, would be far below.
+    The kernel is (x·y / D + 1)³. All videos are used, so the sets may be of different sizes, and nothing is drawn.
+
+    Where video i of both sides belongs together (`paired`: it was prompted with the caption of reference clip i, or
+    drawn from the same seed and prompt), the two are dependent, and the cross term E k(x, y) of MMD², of independent x
+    and y, must leave out the pairs i = i: these are alike beyond what the distributions are, which pushes the estimate
+    below zero. What is left is the one-sample U-statistic of Gretton et al. 2012, eq. 4,
+
+        1 / (n (n − 1)) Σ_{i≠j} h(i, j),   h(i, j) = k(xᵢ, xⱼ) + k(yᵢ, yⱼ) − k(xᵢ, yⱼ) − k(xⱼ, yᵢ).
+
+    The standard error is Hoeffding's (1948) variance of a U-statistic: the part of single videos, and the part of pairs
+    of videos, which is all that there is where the distributions agree. Both are estimated from the same kernel values,
+    without the upward bias of the jackknife.
 
     Args:
         features: (N, D).
         reference: (M, D).
-        subset_size: videos per subset.
-        subsets: number of subsets.
-        seed: of the choice of subsets.
+        paired: row i of both sides belongs together, and N = M.
+
+    Returns:
+        The distance in units of the kernel; 0 for the same videos on both sides, in any order.
 
     Raises:
-        ValueError: fewer than 2 videos on a side.
+        ValueError: fewer than 4 videos on a side, features that do not match, or pairs of different number.
     """
-    x, y = (torch.as_tensor(f).double() for f in (features, reference))
-    size = min(subset_size, len(x), len(y))
-    if size < 2:
-        raise ValueError(f"{size} videos are too few for a kernel distance: need at least 2")
+    fewest = min(len(features), len(reference))
+    if fewest < MINIMUM_VIDEOS:
+        raise ValueError(f"{fewest} videos are too few for a kernel distance: need at least {MINIMUM_VIDEOS}")
+    x, y = as_matrix(features), as_matrix(reference)
+    check_same_width(x.shape[1], y.shape[1])
+    if paired and len(x) != len(y):
+        raise ValueError(f"paired features must have one length, got {len(x)} and {len(y)}")
     if same_samples(x, y):
         return KernelDistance(0.0, 0.0)
-    if size == len(x) == len(y):
-        return KernelDistance(float(poly_mmd(y, x)), 0.0)
-    generator = torch.Generator().manual_seed(seed)
-    pairs = ((_choose(y, size, generator), _choose(x, size, generator)) for _ in range(subsets))
-    values = torch.stack([poly_mmd(a, b) for a, b in pairs])
-    return KernelDistance(float(values.mean()), float(values.std(correction=0)))
+    value, variance = _of_pairs(x, y) if paired else _of_sides(x, y)
+    return KernelDistance(float(value), float(variance.clamp_min(0).sqrt()))
 
 
-def _choose(x: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    return x[torch.randperm(len(x), generator=generator)[:size]]
+def _of_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """MMD² of dependent sides, and its variance."""
+
+    def h(rows: slice) -> Tensor:
+        return _kernel(x[rows], x) + _kernel(y[rows], y) - _kernel(x[rows], y) - _kernel(y[rows], x)
+
+    n, values = len(x), _moments(h, len(x), len(x), itself=True)
+    of_pairs = 2 * _interaction(values, itself=True) / (n * (n - 1))
+    return values.rows.mean(), _variance(4 * values.rows.var() / n, of_pairs)
+
+
+def _of_sides(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """MMD² of independent sides, and its variance."""
+    n, m = len(x), len(y)
+    xx, yy = (_moments(partial(_rows, side, side), len(side), len(side), itself=True) for side in (x, y))
+    xy = _moments(partial(_rows, x, y), n, m, itself=False)
+    of_pairs = (
+        2 * _interaction(xx, itself=True) / (n * (n - 1))
+        + 2 * _interaction(yy, itself=True) / (m * (m - 1))
+        + 4 * _interaction(xy, itself=False) / (n * m)
+    )
+    of_videos = 4 * (xx.rows - xy.rows).var() / n + 4 * (yy.rows - xy.columns).var() / m
+    return xx.rows.mean() + yy.rows.mean() - 2 * xy.rows.mean(), _variance(of_videos, of_pairs)
+
+
+def _variance(of_videos: Tensor, of_pairs: Tensor) -> Tensor:
+    """The spread of the rows' means holds the part of pairs twice; less than that part there cannot be."""
+    return torch.maximum(of_videos - of_pairs, of_pairs)
+
+
+def _interaction(values: _Moments, itself: bool) -> Tensor:
+    """Variance of kernel values beyond what their row and their column explain, corrected for the means' own noise."""
+    n, m = (len(values.rows) - 1, len(values.columns) - 1) if itself else (len(values.rows), len(values.columns))
+    beyond = values.variance - values.rows.var() - values.columns.var()
+    return (beyond / (1 - 1 / n - 1 / m)).clamp_min(0)
+
+
+def _moments(block: Callable[[slice], Tensor], n: int, m: int, itself: bool) -> _Moments:
+    """Of the (n, m) matrix whose rows `block` gives; only some of them are in memory at once."""
+    rows, columns, square = [], torch.zeros(m, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for first in range(0, n, _BLOCK_ROWS):
+        values = block(slice(first, first + _BLOCK_ROWS))
+        if itself:
+            values.diagonal(first).zero_()
+        rows.append(values.sum(1))
+        columns += values.sum(0)
+        square += values.square().sum()
+    left_out = int(itself)
+    total = n * (m - left_out)
+    row_sums = torch.cat(rows)
+    variance = square / total - (row_sums.sum() / total).square()
+    return _Moments(row_sums / (m - left_out), columns / (n - left_out), variance)
+
+
+def _rows(x: Tensor, y: Tensor, rows: slice) -> Tensor:
+    return _kernel(x[rows], y)
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return poly_kernel(x, y)

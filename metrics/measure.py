@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metrics.declaration import Interval, MetricValue, SetMetric, VideoMetric
 from metrics.inputs import FeatureSets, VideoBatch
-from metrics.intervals import bootstrap_mean_interval
+from metrics.score_intervals import bootstrap_mean_interval
 
 
 def measure_videos(metrics: Sequence[VideoMetric], batches: Iterable[VideoBatch]) -> dict[str, MetricValue]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from experiments.comparison import Setting
+from experiments.report.comparison_tables import comparison_tables, reading_notes
 from experiments.report.figures import figure_pngs
 from experiments.report.media import apng_bytes, grid_image, png_bytes
 from experiments.report.table import build_table, describe_model
@@ -26,6 +28,7 @@ def write_report(
     config_yaml: str,
     provenance: dict[str, Any],
     figures: Mapping[str, bytes] | None = None,
+    settings: Sequence[Setting] = (),
 ) -> Path:
     """Write `run_dir/report.html`.
 
@@ -36,6 +39,7 @@ def write_report(
         provenance: names and values to show as they are, e.g. `tracking.provenance()` and the seed; `command`, if
             given, is shown as the command that repeats the whole run.
         figures: of `figure_pngs`, if they are there already.
+        settings: the arms' paired comparisons.
 
     Returns:
         The path of the report.
@@ -47,7 +51,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    table = build_table(arms)
+    table = build_table(arms, settings=settings)
     figures = figure_pngs(arms) if figures is None else figures
     facts = {name: value for name, value in provenance.items() if name != "command"}
     html = environment.get_template(_TEMPLATE).render(
@@ -57,6 +61,8 @@ def write_report(
         arms=[{"name": arm.name, "command": arm.command, **_map_table(arm)} for arm in arms],
         provenance=facts,
         table=_html_table(table),
+        comparisons=[_html_table(matrix) for matrix in comparison_tables(settings)],
+        comparison_notes=reading_notes(settings),
         published=None if table.appendix is None else _html_table(table.appendix),
         grid=_data_uri(png_bytes(grid_image(arms)), "image/png"),
         animation=_data_uri(apng_bytes(arms), "image/png"),

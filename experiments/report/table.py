@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from experiments.comparison import Setting, group_of
+from experiments.report.comparison_tables import rank_note
 from experiments.report.published import PUBLISHED
 from experiments.report.tabular import MISSING, Cell, Column, Table, render_terminal, to_csv, to_markdown
 from experiments.result import ArmMetrics, FailedJob
-from metrics.declaration import Compared, Direction, Metric, Place
-from metrics.registry import declared_metrics, ranking_metric
+from metrics.declaration import Compared, Metric, Place
+from metrics.registry import declared_metrics
 
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
@@ -20,15 +22,22 @@ _CALIBRATION_STAGES = ("calibration", "ranges", "quantization")
 Filled = tuple[Column, Callable[[ArmMetrics], Cell]]
 
 
-def build_table(arms: Sequence[ArmMetrics], title: str = "Results", failures: Sequence[FailedJob] = ()) -> Table:
+def build_table(
+    arms: Sequence[ArmMetrics],
+    title: str = "Results",
+    failures: Sequence[FailedJob] = (),
+    settings: Sequence[Setting] = (),
+) -> Table:
     """One row per arm, in the given order, then one per failed job; the published values are the appendix.
+
+    `settings` are the arms' comparisons, from which their ranks come; without them there are none.
 
     Raises:
         ValueError: for no rows.
     """
     if not arms and not failures:
         raise ValueError("a table needs at least one arm")
-    filled = [*_setting_columns([*arms, *failures]), *_columns(), *_rank_columns(arms), *_stage_columns(arms)]
+    filled = [*_setting_columns([*arms, *failures]), *_columns(), *_rank_columns(arms, settings), *_stage_columns(arms)]
     rows = [[fill(arm) for _, fill in filled] for arm in arms]
     columns = [column for column, _ in filled]
     if failures:
@@ -38,7 +47,14 @@ def build_table(arms: Sequence[ArmMetrics], title: str = "Results", failures: Se
         title=title,
         columns=columns,
         rows=rows,
-        notes=[*_protocol_notes(arms), *_missing_notes(arms), *_prompt_notes(arms), _reading_note()],
+        notes=[
+            *_protocol_notes(arms),
+            *_missing_notes(arms),
+            *_prompt_notes(arms),
+            _reading_note(),
+            *_limit_notes(),
+            *_rank_notes(settings),
+        ],
         appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
 
@@ -124,29 +140,11 @@ def _setting_columns(rows: Sequence[ArmMetrics | FailedJob]) -> list[Filled]:
     return [(Column("setting", "Setting", numeric=False), _value(lambda arm: arm.setting))]
 
 
-def _rank_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
-    """Each arm's place by the ranking metric among those of its setting, bits and N; none where nothing shares its
-    bits."""
-    metric = ranking_metric()
-    rivals: dict[tuple[str, str, int], list[float]] = {}
-
-    def league(arm: ArmMetrics) -> tuple[str, str, int]:
-        return arm.setting, arm.bits, arm.conditions.n_videos
-
-    for arm in arms:
-        value = arm.estimate(metric.key).value
-        if value is not None:
-            rivals.setdefault(league(arm), []).append(value)
-    if max(map(len, rivals.values()), default=0) < 2:
+def _rank_columns(arms: Sequence[ArmMetrics], settings: Sequence[Setting]) -> list[Filled]:
+    """Each arm's group among those of its setting, bits and N; no column where nothing shares its bits."""
+    if all(group_of(settings, arm) is None for arm in arms):
         return []
-
-    def fill(arm: ArmMetrics) -> Cell:
-        value = arm.estimate(metric.key).value
-        if value is None:
-            return Cell("")
-        return Cell(1 + sorted(rivals[league(arm)], reverse=metric.direction is Direction.higher).index(value))
-
-    return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), fill)]
+    return [(Column("rank", "Rank", decimals=0, place=Place.DOCUMENT), lambda arm: Cell(group_of(settings, arm) or ""))]
 
 
 def _stage_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
@@ -209,12 +207,26 @@ def _reading_note() -> str:
     """What headers and brackets mean."""
     *names, last = (metric.name for metric in _shown_metrics() if metric.compares_with is Compared.fp)
     return (
-        f"↓ lower is better, ↑ higher is better; [low, high] is the 95 % bootstrap interval; {', '.join(names)} and "
+        f"↓ lower is better, ↑ higher is better; [low, high] is the 95 % interval over videos; {', '.join(names)} and "
         f"{last} compare with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB "
         "theor. at its bits; TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call "
-        "and batch entry; Calib. is capturing, observing and quantizing; Rank is by "
-        f"{ranking_metric().name} among the arms of the same bits and N."
+        "and batch entry; Calib. is capturing, observing and quantizing."
     )
+
+
+def _rank_notes(settings: Sequence[Setting]) -> list[str]:
+    """By what test arms are ranked, and why some have no rank."""
+    untested = [f"No rank: {line}." for setting in settings for line in setting.untested if len(setting.arms) > 1]
+    return [*([f"{rank_note()}."] if any(setting.tested for setting in settings) else []), *dict.fromkeys(untested)]
+
+
+def _limit_notes() -> list[str]:
+    """What brackets of single columns mean beyond that, and in which runs they hold their value more or less often."""
+    limits: dict[str, list[str]] = {}
+    for metric in _shown_metrics():
+        if metric.limits and metric.place is not Place.CSV:
+            limits.setdefault(metric.limits, []).append(metric.name)
+    return [f"The interval of {' and '.join(names)}: {words}." for words, names in limits.items()]
 
 
 _ARM_COLUMNS: list[Filled] = [

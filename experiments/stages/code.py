@@ -14,7 +14,8 @@ from qvd.models.base import ModelAdapter
 
 RANGES = ("qvd.calibration.observe",)
 FP_COST = ("qvd.graph.cost",)
-FIGURES = ("experiments.report.figures", "experiments.report.curve_figures", "experiments.report.qvd_figures")
+_DRAWING = ("figures", "curve_figures", "comparison_figure", "qvd_figures")
+FIGURES = tuple(f"experiments.report.{module}" for module in _DRAWING)
 
 
 def sampling(model: ModelAdapter, backend: Backend | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from experiments.config.run_config import RunConfig
 from experiments.progress import Reporter
+from experiments.scores import Scores
 from experiments.stages import code
 from experiments.stages.reference import check_skipped, reference_clips, reference_key
 from experiments.stages.staged import Staged
@@ -101,7 +102,7 @@ class Evaluator:
         }
 
     def metrics(self, samples: Staged, fp_samples: Staged, prompts: list[str]) -> Artifact:
-        """Every declared metric of one arm; as tensors the scores of each video (N,), by their metric's key.
+        """Every declared metric of one arm; as tensors its `Scores`.
 
         `fp_samples` are the FP model's videos from the same seeds and prompts.
         """
@@ -120,7 +121,7 @@ class Evaluator:
             missing = why_missing(sets)
             with self.reporter.note("computing metrics"):
                 results = self._measure(is_fp, missing, sets, batches)
-            scores = {key: result.per_video for key, result in results.items() if result.per_video is not None}
+            scores = Scores.of(results).to_tensors()
             skipped = [] if reference is None else reference.metadata["skipped"]
             reasons = {"missing": missing} if missing else {}
             return scores, {**_document(results, sets), **reasons, "reference_skipped": skipped}
@@ -143,8 +144,8 @@ class Evaluator:
     def _feature_sets(self, features: Artifact, fp_features: Artifact, reference: Artifact | None) -> FeatureSets:
         arm, fp = (artifact.tensors["features"] for artifact in (features, fp_features))
         clips = arm[:0] if reference is None else reference.tensors["features"]
-        paired = self.config.reference.prompts_match_clips and len(arm) == len(clips)
-        return FeatureSets(features=arm, fp_features=fp, reference=clips, paired=paired)
+        match = self.config.reference.prompts_match_clips
+        return FeatureSets(features=arm, fp_features=fp, reference=clips, prompts_match=match)
 
     def _video_batches(self, samples: Staged, fp_samples: Staged | None, prompts: list[str]) -> Iterator[VideoBatch]:
         """The arm's videos beside FP's, and their prompts; None: they are FP's own."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 
+from experiments.comparison import Setting, comparisons_document
 from experiments.config.run_config import Arm
 from experiments.record import measured_record
 from experiments.report import qvd_figures
+from experiments.report.comparison_figure import comparison_figures
 from experiments.report.curve_figures import bits_figure
 from experiments.report.figures import build_figures, to_png
 from experiments.result import ArmResult, of_one_size
@@ -49,11 +51,13 @@ def choose_studied(candidates: Sequence[StudiedArm]) -> StudiedArm | None:
     return min(complete, key=lambda c: c.arm.bits.activation or 0, default=None)
 
 
-def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedArm | None) -> dict[str, bytes]:
+def run_figures(
+    stages: Stages, results: Sequence[ArmResult], studied: StudiedArm | None, settings: Sequence[Setting] = ()
+) -> dict[str, bytes]:
     """Every figure of a run as PNG, by name; drawing takes seconds, so they are kept like any other result."""
 
     def compute() -> Result:
-        figures = build_figures(list(results)) | _curves(results)
+        figures = build_figures(list(results)) | _curves(results) | comparison_figures(settings)
         if studied is not None:
             figures |= _inside(stages, studied)
         pngs = {name: bytearray(to_png(figure)) for name, figure in figures.items()}
@@ -63,6 +67,7 @@ def run_figures(stages: Stages, results: Sequence[ArmResult], studied: StudiedAr
     arms = [[arm.name, measured_record(arm), arm.quantization_map] for arm in results]
     inputs = {
         "arms": fingerprint(arms),
+        "comparisons": fingerprint(comparisons_document(settings)),
         "studied": studied and [studied.quantized.key, studied.ranges.key],
     }
     tensors = stages.store.fetch("figures", inputs, compute, code.FIGURES).tensors

@@ -80,6 +80,11 @@ class Stages:
         weights = model.fingerprint()
         return {**geometry, "weights": weights, "dial": dial, "device": config.device, "seed": config.seed}
 
+    @property
+    def model_digest(self) -> str:
+        """Of what the FP model's videos depend on, prompts, steps, seed and device aside."""
+        return fingerprint({key: value for key, value in self._model_inputs.items() if key not in ("seed", "device")})
+
     def prompts(self, split: str, indices: range) -> list[str]:
         return self.config.reference.prompts(split, indices)
 

@@ -4,7 +4,7 @@ from metrics.declaration import Compared, Direction, Interval, MetricValue, Plac
 from metrics.frechet import frechet_distance, frechet_infinity
 from metrics.fvd import bias_warning, check_enough_videos, fvd_interval, infinity_warning, same_warning
 from metrics.inputs import FeatureSets
-from metrics.intervals import infinity_interval, paired_bootstrap_interval
+from metrics.intervals import infinity_interval, paired_bootstrap_distances, relative_interval
 
 
 def _to_reference(sets: FeatureSets) -> MetricValue:
@@ -32,7 +32,8 @@ def _at_infinity(sets: FeatureSets) -> MetricValue:
 def _to_fp(sets: FeatureSets) -> MetricValue:
     pair = sets.features, sets.fp_features
     warnings = tuple(f"fvd_fp is 0: {line}" for line in same_warning(*pair))
-    return MetricValue(frechet_distance(*pair), paired_bootstrap_interval(*pair), warnings=warnings)
+    distance, replicates = frechet_distance(*pair), paired_bootstrap_distances(*pair)
+    return MetricValue(distance, relative_interval(distance, replicates), replicates=replicates, warnings=warnings)
 
 
 FVD = SetMetric(
@@ -67,7 +68,8 @@ FVD_FP = SetMetric(
     order=30,
     compares_with=Compared.fp,
     interval=Interval.pairs,
+    limits="for the distance at this N, of which rare large errors make most, and which falls towards its limit as N "
+    "grows: KVD-FP estimates the limit's question, Moved and Tipped that of each video",
     log_scale=True,
-    ranks=True,
     compute=_to_fp,
 )

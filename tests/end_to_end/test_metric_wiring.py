@@ -48,7 +48,7 @@ def near(value):
 def test_fvd_and_kvd_are_to_the_reference(small_run, features, name):
     metrics, pair = small_run.metrics[name], (features[name], features["reference"])
     assert metrics["fvd"] == near(frechet_distance(*pair))
-    assert metrics["kvd"] == near(kernel_distance(*pair).mean)
+    assert metrics["kvd"] == near(kernel_distance(*pair, paired=True).value)
     # Row i of both sides belongs to one prompt: pairs are resampled.
     assert metrics["fvd_ci"] == near(list(paired_bootstrap_interval(*pair)))
     assert metrics["n_reference"] == metrics["n_videos"] == N_VIDEOS
@@ -60,6 +60,7 @@ def test_fvd_fp_is_to_the_fp_models_videos(small_run, features, name):
     assert metrics["fvd_fp"] == near(frechet_distance(*pair))
     assert metrics["fvd_fp_ci"] == near(list(paired_bootstrap_interval(*pair)))
     assert metrics["fvd_fp"] != near(metrics["fvd"])
+    assert metrics["kvd_fp"] == near(kernel_distance(*pair, paired=True).value)
 
 
 @pytest.mark.parametrize("name", QUANTIZED)

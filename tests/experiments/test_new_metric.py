@@ -96,7 +96,10 @@ def test_one_declaration_is_enough(arms, videos, tmp_path, monkeypatch):
         table = build_table(results)
         header, _, _, row = (line.split(" | ") for line in to_markdown(table).splitlines()[2:6])
         assert row[header.index("Brightness %")].startswith(f"{darker.metadata['brightness']:.1f} [")
-        assert "Drift ↓" in header and "n/a: FVD-FP, PSNR dB, SSIM, Drift: fp is what" in table.caption
+        assert (
+            "Drift ↓" in header
+            and "n/a: FVD-FP, Moved, Tipped, KVD-FP, PSNR dB, SSIM, Drift: fp is what" in table.caption
+        )
         cells = list(csv.DictReader(io.StringIO(to_csv(table))))[1]
         assert float(cells["brightness_low"]) == low and float(cells["drift"]) == darker.metadata["drift"]
         titles = [ax.get_title(loc="left") for ax in build_figures(results)["metrics"].axes]
@@ -120,7 +123,7 @@ def test_without_it_everything_is_as_before(arms, videos, tmp_path):
     ("change", "message"),
     [
         (("drift", "flicker"), "metric flicker: declared twice"),
-        (('name="Drift"', 'name="Drift", ranks=True'), "ranks=True: must be one, got fvd_fp, drift"),
+        (('name="Drift"', 'name="Drift", ranks=True'), "ranks=True: must be one, got displacement_fp, drift"),
     ],
 )
 def test_a_wrong_declaration_is_refused(change, message, tmp_path, monkeypatch):

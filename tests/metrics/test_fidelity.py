@@ -7,7 +7,7 @@ import torch
 
 from metrics import fidelity, temporal
 from metrics.fidelity import CAP_DB, psnr, sqnr, ssim, step_sqnr
-from metrics.intervals import bootstrap_mean_interval
+from metrics.score_intervals import bootstrap_mean_interval
 from metrics.temporal import flicker, neighbour_similarity
 
 

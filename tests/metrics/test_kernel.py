@@ -1,42 +1,129 @@
-"""The kernel distance against its formula, on sets so small that every subset can be listed."""
+"""The kernel distance against its formula, on average 0 where distributions agree, and as exact as it says."""
 
-from itertools import combinations
+from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 
-from metrics.kernel import kernel_distance
+from metrics.catalogue.kvd import KVD, KVD_FP
+from metrics.extractors.loading import load_extractor
+from metrics.inputs import FeatureSets
+from metrics.kernel import KernelDistance, kernel_distance
+from qvd.data.shapes import Shapes
 
-X, Y = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + torch.tensor(
-    [[[0.0]], [[0.5]]], dtype=torch.float64
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+X, Y, LONGER = randn(5, 4), randn(5, 4, seed=1) + 0.5, randn(9, 4, seed=2) - 0.5
+
+
+def k(a, b):
+    return (a @ b / 4 + 1) ** 3
+
+
+def mean_of_different(f, n):
+    return np.mean([f(i, j) for i, j in permutations(range(n), 2)])
+
+
+@pytest.mark.parametrize("y", [Y, LONGER])
+def test_independent_sides_meet_in_all_pairs_but_no_video_itself(y):
+    within = mean_of_different(lambda i, j: k(X[i], X[j]), 5) + mean_of_different(lambda i, j: k(y[i], y[j]), len(y))
+    across = np.mean([k(a, b) for a in X for b in y])
+    assert kernel_distance(X, y).value == pytest.approx(within - 2 * across)
+
+
+def test_pairs_do_not_meet_their_own():
+    def h(i, j):
+        return k(X[i], X[j]) + k(Y[i], Y[j]) - k(X[i], Y[j]) - k(X[j], Y[i])
+
+    assert kernel_distance(X, Y, paired=True).value == pytest.approx(mean_of_different(h, 5))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_blocks_of_rows_make_no_difference(paired, monkeypatch):
+    whole = kernel_distance(X, Y, paired)
+    monkeypatch.setattr("metrics.kernel._BLOCK_ROWS", 2)
+    parts = kernel_distance(X, Y, paired)
+    assert (parts.value, parts.standard_error) == pytest.approx((whole.value, whole.standard_error))
+
+
+def test_the_order_of_independent_videos_does_not_matter_and_that_of_pairs_does():
+    turned = Y.roll(1, 0)
+    assert kernel_distance(X, turned).value == pytest.approx(kernel_distance(X, Y).value)
+    assert kernel_distance(X, turned, paired=True).value != pytest.approx(kernel_distance(X, Y, paired=True).value)
+
+
+def draws(kind, n, trial):
+    """(N, 8), (N, 8) or (2N, 8): alike in distribution or shifted, with a common part where they are paired."""
+    shift = {"alike": 0.0, "shifted": 0.5}[kind[1]]
+    common = 2 * randn(n, 8, seed=3 * trial)
+    x, y = randn(n, 8, seed=3 * trial + 1) + shift, randn(n, 8, seed=3 * trial + 2)
+    return (common + x, common + y) if kind[0] == "paired" else (x, torch.cat([y, common / 2]))
+
+
+@pytest.mark.parametrize("kind", [(sides, how) for sides in ("paired", "apart") for how in ("alike", "shifted")])
+def test_the_standard_error_is_the_spread_over_repetitions_and_alike_is_0_on_average(kind):
+    found = [kernel_distance(*draws(kind, 40, trial), paired=kind[0] == "paired") for trial in range(300)]
+    values = torch.tensor([each.value for each in found])
+    told = torch.tensor([each.standard_error for each in found]).square().mean().sqrt()
+    assert told == pytest.approx(values.std().item(), rel=0.25)
+    off = values.mean() / (values.std() / 300**0.5)
+    assert abs(off) < 3 if kind[1] == "alike" else off > 20
+
+
+def test_counted_with_their_own_pairs_are_below_zero():
+    """What the estimate was before: the distributions agree, and it said −3 standard errors of its mean."""
+    counted = torch.tensor([kernel_distance(*draws(("paired", "alike"), 40, trial)).value for trial in range(50)])
+    assert counted.mean() < -5 * counted.std() / 50**0.5
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Features of the evaluation split's first 64 clips, and of new clips of the same captions."""
+    train, reference = Shapes(split="train"), Shapes()
+    by_caption = {}
+    for index in range(12_000):
+        by_caption.setdefault(train.attributes(index).caption, []).append(index)
+    rows = [by_caption[reference.attributes(index).caption].pop() for index in range(64)]
+    clips = np.stack([train.frames(row) for row in rows]), np.stack([reference.frames(row) for row in range(64)])
+    extractor = load_extractor("shapes_classifier")
+    return [extractor(torch.from_numpy(side)).double() for side in clips]
+
+
+def test_fresh_clips_of_the_same_captions_are_at_no_distance(fresh):
+    found, counted = kernel_distance(*fresh, paired=True), kernel_distance(*fresh)
+    assert abs(found.value) < 2 * found.standard_error
+    assert counted.value < -10 * found.standard_error, "with the pairs i = i they seem nearer than nearest"
+
+
+def test_the_declared_metric_pairs_where_the_protocol_does(fresh):
+    x, y = fresh
+    paired = KVD.compute(FeatureSets(features=x, fp_features=y, reference=y, prompts_match=True))
+    assert paired.value == kernel_distance(x, y, paired=True).value and not paired.warnings
+    fewer = KVD.compute(FeatureSets(features=x, fp_features=y, reference=y[:60], prompts_match=True))
+    assert "of 64 videos and 60 clips it is not known which belong together" in fewer.warnings[0]
+    apart = KVD.compute(FeatureSets(features=x, fp_features=y, reference=y[:60]))
+    assert apart.value == fewer.value and not apart.warnings
+    assert KVD_FP.compute(FeatureSets(features=x, fp_features=y, reference=y[:0])).value == paired.value
+
+
+def test_the_interval_is_normal():
+    low, high = KernelDistance(1.0, 0.5).interval()
+    assert (low, high) == pytest.approx((1 - 1.96 * 0.5, 1 + 1.96 * 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X[:3], Y, "3 videos are too few for a kernel distance: need at least 4"),
+        (X, LONGER, "paired features must have one length, got 5 and 9"),
+        (X, Y[:, :2], "different extractors: 4 and 2"),
+        (X, torch.full_like(Y, torch.nan), "5 of 5 videos are not finite"),
+    ],
 )
-
-
-def mmd(x, y):
-    """Unbiased MMD² under (x·y/D + 1)³: no row meets itself."""
-    n = len(x)
-    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (n * (n - 1))
-    return (within - 2 * xy.mean()).item()
-
-
-def test_sets_of_one_size_are_used_whole():
-    found = kernel_distance(X, Y)
-    assert (found.mean, found.std) == (pytest.approx(mmd(X, Y)), 0)
-
-
-def test_each_subset_is_drawn_at_random_from_both_sides():
-    pairs = list(combinations(range(3), 2))
-    possible = [mmd(X[list(i)], Y[list(j)]) for i in pairs for j in pairs]
-    drawn = [kernel_distance(X, Y, subset_size=2, subsets=1, seed=seed) for seed in range(40)]
-    assert all(d.std == 0 and min(abs(d.mean - p) for p in possible) < 1e-9 for d in drawn)
-    assert len({round(d.mean, 9) for d in drawn}) == 9
-
-
-def test_mean_and_deviation_are_those_of_the_subsets():
-    pairs = list(combinations(range(3), 2))
-    possible = torch.tensor([mmd(X[list(i)], Y[list(j)]) for i in pairs for j in pairs])
-    found = kernel_distance(X, Y, subset_size=2, subsets=500)
-    assert found.mean == pytest.approx(possible.mean().item(), abs=4 * found.std / 500**0.5)
-    assert found.std == pytest.approx(possible.std(correction=0).item(), rel=0.1)
-    assert kernel_distance(X, Y, subset_size=2, subsets=500) == found
+def test_what_has_no_distance_is_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        kernel_distance(x, y, paired=True)

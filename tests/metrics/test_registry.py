@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from metrics.catalogue.clip import CLIP, CLIP_TEMP, CLIPSIM
+from metrics.catalogue.displacement import DISPLACEMENT
 from metrics.catalogue.fidelity import PSNR, SSIM
 from metrics.catalogue.flicker import FLICKER
 from metrics.catalogue.fvd import FVD, FVD_FP, FVD_INFINITY
 from metrics.catalogue.lpips import LPIPS
 from metrics.declaration import Compared, Interval, MetricValue, Place, SetMetric, VideoMetric
 from metrics.inputs import FeatureSets, MetricContext, VideoBatch
-from metrics.intervals import bootstrap_mean_interval
 from metrics.measure import measure_sets, measure_videos
 from metrics.protocols import load_protocol
 from metrics.registry import declared_metrics, fidelity_metrics, headline_metrics, metrics_of, ranking_metric
+from metrics.score_intervals import bootstrap_mean_interval
 
 TINY = load_protocol("tiny")
 PROMPTS = ["a b", "c", "a b", *["d e f"] * 21]
@@ -34,11 +35,10 @@ def batches(videos, fp_videos, context, size):
 
 
 def test_every_declaration_is_found_in_the_order_of_the_table():
-    assert [metric.key for metric in declared_metrics()] == [
-        *("fvd", "fvd_inf", "fvd_fp", "kvd", "clipsim", "clip_temp", "psnr_fp", "ssim_fp", "flicker", "lpips_fp")
-    ]
+    keys = "fvd fvd_inf fvd_fp displacement_fp tipped_fp kvd_fp kvd clipsim clip_temp psnr_fp ssim_fp flicker lpips_fp"
+    assert [metric.key for metric in declared_metrics()] == keys.split()
     assert headline_metrics() == (FVD, FVD_FP, CLIPSIM, PSNR)
-    assert fidelity_metrics() == (FVD_FP, PSNR) and ranking_metric() is FVD_FP
+    assert fidelity_metrics() == (FVD_FP, PSNR) and ranking_metric() is DISPLACEMENT
     with pytest.raises(ValueError, match="metric fdv: allowed are fvd, "):
         metrics_of(["fdv"])
 

@@ -40,7 +40,7 @@ def test_missing_value_is_empty_in_csv_and_explained_in_the_caption(arms):
     table = build_table(arms)
     fp, _ = csv.DictReader(io.StringIO(to_csv(table)))
     assert fp["fvd_fp"] == fp["fvd_fp_low"] == ""
-    assert "n/a: FVD-FP, PSNR dB, SSIM: fp is what these columns compare with." in table.caption
+    assert "n/a: FVD-FP, Moved, Tipped, KVD-FP, PSNR dB, SSIM: fp is what these columns compare with." in table.caption
 
 
 def test_the_evaluation_says_why_a_value_is_missing(arms):
@@ -53,7 +53,8 @@ def test_bit_operations_are_in_documents_with_those_of_fp(arms):
     header, _, fp, qvd = (line.split(" | ") for line in markdown.splitlines()[2:6])
     column = header.index("TBOPs")
     assert (fp[column], qvd[column]) == ("0.512", "0.0401")
-    assert "KVD" not in markdown
+    assert "KVD-FP ↓" in header and "KVD ↓" not in header
+    assert "The interval of KVD-FP: ± 1.96 standard errors; " in markdown
 
 
 def test_no_number_without_its_protocol(arms):
@@ -93,16 +94,6 @@ def test_published_values_stand_apart_with_their_source(arms):
 )
 def test_three_significant_digits(value, text):
     assert Cell(value, (1000.0, 1300.0)).text(Column("fvd", "FVD")) == text
-
-
-def test_rank_is_among_the_same_bits(arms):
-    def arm(variant, bits, fvd_fp):
-        return changed(arms[1], variant=variant, bits=bits, fvd_fp=fvd_fp)
-
-    rivals = [arm("a", "w8a8", 2.0), arm("b", "w8a8", 1.0), arm("a", "w4a8", 9.0), arm("b", "w4a8", 12.0)]
-    rows = list(csv.DictReader(io.StringIO(to_csv(build_table([arms[0], *rivals])))))
-    assert [row["rank"] for row in rows] == ["", "2", "1", "1", "2"]
-    assert "rank" not in csv.DictReader(io.StringIO(to_csv(build_table(arms)))).fieldnames
 
 
 def test_calibration_costs_are_those_of_its_stages(arms):
