@@ -160,7 +160,8 @@ def _build_arm(
         name, node, parsed = FP, _load(CONF / "quantizer" / f"{FP}.yaml"), FLOATING_POINT
     choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
     words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
-    return Arm(variant or name, checked_name(name, "quantizer"), choice, parsed, n_videos, tuple(words))
+    called = variant or checked_name(choice.options.name, "quantizer.name")
+    return Arm(called, checked_name(name, "quantizer"), choice, parsed, n_videos, tuple(words))
 
 
 def _load(path: Path) -> DictConfig:

@@ -38,7 +38,9 @@ def read_choice(node: DictConfig, where: str) -> Choice:
     Raises:
         ValueError: unknown key, wrong type, or a value out of range, with its full name.
     """
+    _check_variant(node, where)
     content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    content.pop("_variants_", None)
     target = content.pop("_target_")
     cls = get_class(content.pop("_options_", target))
     schema = _writable(OmegaConf.structured(cls))
@@ -52,6 +54,12 @@ def read_choice(node: DictConfig, where: str) -> Choice:
         return Choice(target, OmegaConf.to_object(OmegaConf.merge(schema, content)))
     except OmegaConfBaseException as error:
         raise ValueError(f"{where}.{error.full_key}: {error.msg.splitlines()[0] if error.msg else error}") from error
+
+
+def _check_variant(node: DictConfig, where: str) -> None:
+    """Where a yaml lists `_variants_`, what its `variant` sets, refuse another: its settings refer to that list."""
+    if "_variants_" in node and (variant := node.get("variant")) not in node._variants_:
+        raise ValueError(f"{where}.variant={variant}: {nearest(str(variant), list(map(str, node._variants_)))}")
 
 
 def build_node(node: DictConfig, where: str) -> Any:

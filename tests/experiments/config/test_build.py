@@ -217,7 +217,7 @@ def test_every_option_stands_in_the_config(group, choice):
         node = OmegaConf.to_container(compose("config", [f"{group}={choice}"])[group], resolve=False)
     options = get_class(node.pop("_options_", node["_target_"]))
     assert not list(missing(node, options, group))
-    assert node.keys() - {"_target_"} == {option.name for option in fields(options)}
+    assert node.keys() - {"_target_", "_variants_"} == {option.name for option in fields(options)}
 
 
 def test_options_of_a_tiny_model_are_set_like_any_other():
