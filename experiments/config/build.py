@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config.names import checked_name
 from experiments.config.nodes import build_node, nearest, read_choice
 from experiments.config.run_config import FP, Arm, RunConfig
-from experiments.config.words import parse_words, values
+from experiments.config.words import option_words, parse_words, values
 from experiments.options import Export
 from metrics.options import Protocol
 from qvd.data.base import DrawnClips, VideoDataset, VideoFiles
@@ -159,7 +159,7 @@ def _build_arm(
     if name == FP or parsed.is_float:  # either word alone asks for the FP model
         name, node, parsed = FP, _load(CONF / "quantizer" / f"{FP}.yaml"), FLOATING_POINT
     choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer")
-    words = [f"quantizer={name}", f"bits={parsed}", *(f"quantizer.{key!s}={value}" for key, value in options.items())]
+    words = [f"quantizer={name}", f"bits={parsed}", *option_words(options, "quantizer")]
     called = variant or checked_name(choice.options.name, "quantizer.name")
     return Arm(called, checked_name(name, "quantizer"), choice, parsed, n_videos, tuple(words))
 
