@@ -8,7 +8,7 @@ from enum import Enum
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
 from qvd.options.method import MethodOptions
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
-from qvd.options.rules import ActivationGranularity, RangeMethod
+from qvd.options.rules import ActivationGranularity, RangeMethod, RangeReduction
 from qvd.options.units import Reconstruction
 
 
@@ -45,14 +45,11 @@ class ChannelBalanceOptions(MethodOptions):
 
 @dataclass(frozen=True)
 class SmoothQuantOptions(ChannelBalanceOptions):
-    """SmoothQuant; see `baselines.smoothquant`.
-
-    Attributes:
-        symmetric: absmax quantizers as in the source; false: asymmetric ones.
-    """
+    """SmoothQuant; see `baselines.smoothquant`."""
 
     name: str = "smoothquant"
-    symmetric: bool = True
+    weight_symmetric: bool = True
+    activation_symmetric: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,9 @@ class PTQ4DMOptions(MethodOptions):
     )
     weight_range: RangeMethod = RangeMethod.lp
     activation_range: RangeMethod = RangeMethod.lp
+    weight_symmetric: bool = True
+    activation_symmetric: bool = True
+    range_candidates: int = 100
     variant: Variant = Variant.paper
     momentum: float = 0.9
     batch_size: int = 32
@@ -146,12 +146,16 @@ class QDiffusionOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_average(self.momentum, self.batch_size)
-        per_tensor = self.activation_granularity is ActivationGranularity.tensor
-        if not per_tensor and (self.running_stat or self.lsq.iterations):
-            raise ValueError(
-                f"quantizer.activation_granularity={self.activation_granularity.value}: running_stat and lsq find "
-                "per-tensor ranges; allowed with quantizer.running_stat=false quantizer.lsq.iterations=0"
-            )
+        plain = {
+            "activation_granularity": (self.activation_granularity, ActivationGranularity.tensor),
+            "range_reduction": (self.range_reduction, RangeReduction.joint),
+        }
+        for name, (value, allowed) in plain.items():
+            if value is not allowed and (self.running_stat or self.lsq.iterations):
+                raise ValueError(
+                    f"quantizer.{name}={value.value}: running_stat and lsq find per-tensor ranges of their own; "
+                    "allowed with quantizer.running_stat=false quantizer.lsq.iterations=0"
+                )
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from baselines.options import PTQ4DMOptions
-from qvd.algorithms.layerwise import LayerChoice, LayerSettings, activation_grid, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, quantize_layer
+from qvd.algorithms.reduction import AveragedRange
 from qvd.calibration.calibration_set import CalibrationSet
-from qvd.calibration.observers import HistogramObserver, Ranges
+from qvd.calibration.observers import Ranges
 from qvd.graph.anatomy import BoundaryLayers
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import weighted_layers
@@ -36,18 +37,10 @@ from qvd.spec.quantization import Quantization
 from qvd.spec.rules import SiteBits, exceptions_at
 
 BOUNDARY_BITS = 8
-NUM_THRESHOLDS = 100
-BATCH_BINS = 2048
 
 
 class PTQ4DM(PTQ4DMOptions, PTQMethod):
     """PTQ4DM; see the head of this file."""
-
-    @property
-    def settings(self) -> LayerSettings:
-        return replace(
-            super().settings, symmetric_weights=True, symmetric_activations=True, num_thresholds=NUM_THRESHOLDS
-        )
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layer at 8 bits."""
@@ -77,7 +70,7 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
     ) -> dict[str, AffineGrid]:
         """The grid of every quantized input: the running average over batches of each batch's best threshold."""
         averages = {
-            site: ThresholdAverage(bits.activation, self.momentum, self.settings)
+            site: AveragedRange(bits.activation, self.settings, self.momentum)
             for site, bits in plan.items()
             if bits.activation is not None
         }
@@ -94,38 +87,3 @@ class PTQ4DM(PTQ4DMOptions, PTQMethod):
             for batch in context.progress(batches if averages else [], "averaging thresholds"):
                 denoiser(**batch)
         return {site: average.grid for site, average in averages.items()}
-
-
-class ThresholdAverage:
-    """threshold ← m·threshold + (1 - m)·(the batch's best threshold); the first batch starts it."""
-
-    def __init__(self, n_bits: int, momentum: float, settings: LayerSettings) -> None:
-        self.n_bits, self.momentum, self.settings = n_bits, momentum, settings
-        self.threshold: float | None = None
-        self.signed = False
-
-    def update(self, x: Tensor) -> None:
-        """Take in one batch."""
-        observer = HistogramObserver(None, BATCH_BINS)
-        observer.update(x)
-        batch = observer.result()
-        self.signed = self.signed or batch.low < 0
-        threshold = activation_grid(batch, self.n_bits, self.settings).scale * self._levels(batch.low < 0)
-        old = threshold if self.threshold is None else self.threshold
-        self.threshold = self.momentum * old + (1 - self.momentum) * threshold
-
-    def _levels(self, signed: bool) -> int:
-        """Steps between 0 and the threshold."""
-        return 2 ** (self.n_bits - signed) - 1
-
-    @property
-    def grid(self) -> AffineGrid:
-        """The symmetric grid, unsigned if no batch had a negative value.
-
-        Raises:
-            RuntimeError: no batch has been seen.
-        """
-        if self.threshold is None:
-            raise RuntimeError("calibration never reached a quantized input: nothing to choose a threshold from")
-        scale = self.threshold / self._levels(self.signed)
-        return AffineGrid(self.n_bits, scale, 2.0 ** (self.n_bits - 1) if self.signed else 0.0)

@@ -39,7 +39,7 @@ from qvd.graph.anatomy import Anatomy
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import channel_dim, weighted_layers
 from qvd.methods.base import PTQMethod, QuantizationContext
-from qvd.numerics.affine import affine_parameters
+from qvd.numerics.affine import affine_parameters, symmetric_parameters
 from qvd.numerics.grids import AffineGrid, SplitGrid
 from qvd.spec.quantization import OperandQuantization, Quantization
 from qvd.spec.rules import SiteBits
@@ -149,11 +149,14 @@ class PartWatch:
 
     @property
     def grid(self) -> AffineGrid:
-        """The asymmetric grid for everything seen."""
+        """The grid for everything seen."""
         if self.observer is not None:
             return activation_grid(self.observer.result(), self.n_bits, self.settings)
         low, high = torch.tensor(self.extremes.low), torch.tensor(self.extremes.high)
-        scale, zero_point = affine_parameters(low, high, self.n_bits)
+        if self.settings.symmetric_on(low.item(), high.item()):
+            scale, zero_point = symmetric_parameters(torch.maximum(-low, high), self.n_bits)
+        else:
+            scale, zero_point = affine_parameters(low, high, self.n_bits)
         return AffineGrid(self.n_bits, scale.item(), zero_point.item())
 
 

@@ -12,11 +12,8 @@ has no such layers. Both attention matmuls are quantized as in the source, the p
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from baselines.channel_balance import ChannelBalance
 from baselines.options import SmoothQuantOptions
-from qvd.algorithms.layerwise import LayerSettings
 from qvd.graph.anatomy import BoundaryLayers
 from qvd.options.bits import Bits
 from qvd.spec.rules import SiteBits, exceptions_at
@@ -26,10 +23,6 @@ BOUNDARY_WEIGHT_BITS = 8
 
 class SmoothQuant(SmoothQuantOptions, ChannelBalance):
     """SmoothQuant; see the head of this file."""
-
-    @property
-    def settings(self) -> LayerSettings:
-        return replace(super().settings, symmetric_weights=self.symmetric, symmetric_activations=self.symmetric)
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layer keep 8-bit weights."""

@@ -137,11 +137,11 @@ def _compare(name: str, arms: dict[str, ArmMetrics]) -> Setting:
 def _ratios(metric: Metric, arms: Mapping[str, ArmMetrics], untested: list[str]) -> dict[Pair, DistanceComparison]:
     found: dict[Pair, DistanceComparison] = {}
     for a, b in combinations((arm for arm in arms.values() if metric.key in arm.scores.replicates), 2):
-        distances = a.estimate(metric.key).value, b.estimate(metric.key).value
-        assert distances[0] is not None and distances[1] is not None, "what was resampled has a value"
+        of_a, of_b = a.estimate(metric.key).value, b.estimate(metric.key).value
+        assert of_a is not None and of_b is not None, "what was resampled has a value"
         try:
             found[a.name, b.name] = compare_replicates(
-                *distances, a.scores.replicates[metric.key], b.scores.replicates[metric.key]
+                of_a, of_b, a.scores.replicates[metric.key], b.scores.replicates[metric.key]
             )
         except ValueError as error:
             untested.append(f"{metric.name} of {a.name} against {b.name}: {error}")

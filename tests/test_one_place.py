@@ -4,8 +4,10 @@
 """
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from experiments.config import groups
 from experiments.experiment import run_experiment
 from experiments.stages.execution import FallbackWarning
 
+ROOT = Path(__file__).parent.parent
 MODULE = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -158,6 +161,18 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(groups, "CONF", tmp_path / "conf")
     yield tmp_path
     sys.modules.pop("mine", None)
+
+
+def test_the_yaml_of_the_readme_is_enough(home):
+    """An option that it leaves out has its default, and is set with Hydra's plus."""
+    (yaml,) = re.findall(r"```yaml\n(_target_: .*?)```", (ROOT / "README.md").read_text(), re.S)
+    (home / "conf" / "quantizer" / "short.yaml").write_text(yaml.replace("baselines.mymethod", "mine"))
+    words = ["quantizer=short", "+quantizer.share=0.3", "trusted=[mine]"]
+    (arm,) = attributes.compose_run_config(words).arms
+    method = arm.choice.build()
+    assert (arm.name, type(method).__name__, method.share) == ("mymethod w8a8", "MyMethod", 0.3)
+    with pytest.raises(ValueError, match=r"quantizer\.share=2.0: must be in"):
+        attributes.compose_run_config([*words[:1], "+quantizer.share=2", *words[2:]])
 
 
 def test_additions_of_one_file_and_one_yaml_make_a_whole_run(home):

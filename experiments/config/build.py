@@ -86,7 +86,7 @@ def _check_shape(config: DictConfig, trusted: tuple[str, ...]) -> None:
     """What no single option says: which keys there are, and what of them is out of all proportion."""
     for key in config:
         if key not in (*OWN_KEYS, *KINDS, "experiment", "hydra"):
-            raise ValueError(f"{key}={config[key]}: no such option; {nearest(str(key), [*OWN_KEYS, *KINDS])}")
+            raise ValueError(f"{key!s}={config[key]}: no such option; {nearest(str(key), [*OWN_KEYS, *KINDS])}")
     if list(config.trusted) != list(trusted):
         raise ValueError(f"trusted={config.trusted}: packages are trusted on the command line alone")
     if not OmegaConf.is_dict(config.experiment):

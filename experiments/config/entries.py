@@ -11,6 +11,7 @@ from experiments.config.groups import choices_of, load_choice
 from experiments.config.names import checked_name
 from experiments.config.nodes import nearest, read_choice, read_integer
 from experiments.config.run_config import FP, Arm
+from experiments.config.words import option_words
 from qvd.options.bits import ALLOWED, FLOATING_POINT, Bits
 
 WHY_MANY = " (what FVD needs under this protocol)"
@@ -89,9 +90,9 @@ class ArmReader:
         if name == FP or parsed.is_float:  # either word alone asks for the FP model
             name, node, parsed = FP, load_choice("quantizer", FP), FLOATING_POINT
         choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer", self.trusted)
-        set_here = [f"quantizer.{key!s}={value}" for key, value in options.items()]
-        words = (f"quantizer={name}", f"bits={parsed}", *set_here)
-        return Arm(variant or name, checked_name(name, "quantizer"), choice, parsed, n_videos, words)
+        words = (f"quantizer={name}", f"bits={parsed}", *option_words(options, "quantizer"))
+        called = variant or checked_name(choice.options.name, "quantizer.name")
+        return Arm(called, checked_name(name, "quantizer"), choice, parsed, n_videos, words)
 
 
 def read_n_videos(config: DictConfig, fewest: int, where: str = "") -> int:

@@ -120,4 +120,5 @@ def _keys(start: str, content: Any) -> Iterator[str]:
     yield start
     if isinstance(content, dict):
         for name, inner in content.items():
-            yield from _keys(f"{start}.{name}", inner)
+            if not name.startswith("_"):
+                yield from _keys(f"{start}.{name}", inner)

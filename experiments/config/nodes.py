@@ -59,7 +59,9 @@ def read_choice(node: DictConfig, where: str, trusted: Sequence[str] = ()) -> Ch
     """
     if not OmegaConf.is_dict(node):
         raise ValueError(f"{where}={node}: must be a group of options, as in conf/")
+    _check_variant(node, where)
     content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    content.pop("_variants_", None)
     target = check_trusted(content.pop("_target_", None), f"{where}._target_", trusted)
     key = "_options_" if "_options_" in content else "_target_"
     cls = find_class(content.pop("_options_", target), f"{where}.{key}", trusted)
@@ -86,6 +88,12 @@ def _check_keys(content: dict[str, Any], cls: type, where: str) -> None:
             raise ValueError(f"{where}.{key} is required: give it as {where}.{key}=…")
         if is_dataclass(declared[key]) and isinstance(value, dict):
             _check_keys(value, cast(type, declared[key]), f"{where}.{key}")
+
+
+def _check_variant(node: DictConfig, where: str) -> None:
+    """Where a yaml lists `_variants_`, what its `variant` sets, refuse another: its settings refer to that list."""
+    if "_variants_" in node and (variant := node.get("variant")) not in node._variants_:
+        raise ValueError(f"{where}.variant={variant}: {nearest(str(variant), list(map(str, node._variants_)))}")
 
 
 def build_node(node: DictConfig, where: str, trusted: Sequence[str] = ()) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
@@ -55,3 +56,23 @@ def _advice(key: str, value: str) -> str:
     except HydraException:
         return f"not a word that Hydra can read: {key!r} is no key"
     return f"Hydra reads such characters in quotes alone; write {shlex.quote(quoted)}"
+
+
+def option_words(options: Mapping[Any, Any], where: str) -> Iterator[str]:
+    """The command-line words that set options, those of a group one by one."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from option_words(value, f"{where}.{key}")
+        else:
+            yield f"{where}.{key}={value if isinstance(value, str) else _written(value)}"
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra's grammar has it; within a list or a mapping, texts are quoted."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return "null" if value is None else str(value)

@@ -62,7 +62,7 @@ def balanced_grid(record: SiteRange, transform: ChannelTransform, n_bits: int, s
     """The static min-max grid of X'', from the exact extremes of its channels."""
     low, high = (transform(bound, 0) for bound in (record.channel_min, record.channel_max))
     bounds = low.min().item(), high.max().item()
-    symmetric = settings.symmetric_activations and bounds[0] < 0
+    symmetric = settings.symmetric_on(*bounds)
     scale, zero_point = histogram_parameters(record.histogram, *bounds, n_bits, RangeMethod.minmax, symmetric=symmetric)
     return AffineGrid(n_bits, scale, zero_point)
 

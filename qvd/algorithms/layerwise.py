@@ -22,8 +22,10 @@ class LayerSettings:
     """How every layer of a method is quantized; see `qvd.methods.base.PTQMethod` for the first four fields.
 
     Attributes:
-        symmetric_weights, symmetric_activations: symmetric quantizers; inputs that are never negative get [0, max].
-        num_thresholds: candidates 1, 0.99, … of the range search.
+        symmetric_weights, symmetric_activations: symmetric quantizers; inputs that take one sign get a one-sided range.
+        num_candidates: 1, 0.99, … of the range search.
+        border_correction: a shift is taken back exactly where taps of a convolution fall on its zero padding; false:
+            the output's offset is one constant, as if the padding held the shift.
     """
 
     weight_range: RangeMethod
@@ -32,12 +34,17 @@ class LayerSettings:
     bias_correction: bool
     symmetric_weights: bool = False
     symmetric_activations: bool = False
-    num_thresholds: int = NUM_CANDIDATES
+    num_candidates: int = NUM_CANDIDATES
+    border_correction: bool = True
 
     @property
     def factors(self) -> Tensor:
         """The candidates of the range search."""
-        return thresholds(self.num_thresholds)
+        return thresholds(self.num_candidates)
+
+    def symmetric_on(self, low: float, high: float) -> bool:
+        """Whether an activation over [low, high] gets a symmetric grid."""
+        return self.symmetric_activations and low < 0 < high
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def activation_grid(record: SiteRange, n_bits: int, settings: LayerSettings) -> 
         record.high,
         n_bits,
         settings.activation_range,
-        symmetric=settings.symmetric_activations and record.low < 0,
+        symmetric=settings.symmetric_on(record.low, record.high),
         p_norm=settings.p_norm,
         factors=settings.factors,
     )
@@ -165,7 +172,7 @@ def quantize_layer(
     taps = correction_taps(original, weight, transform, record.channel_mean, settings.bias_correction, groups)
     if taps is None:
         return result
-    if not isinstance(layer, nn.Linear) and _is_padded(layer):
+    if settings.border_correction and not isinstance(layer, nn.Linear) and _is_padded(layer):
         return replace(result, border=taps.view(len(taps), 1, *layer.kernel_size))
     bias = taps.sum(1) if layer.bias is None else layer.bias.detach().float().cpu() + taps.sum(1)
     return replace(result, bias=bias)

@@ -11,6 +11,8 @@ from safetensors import safe_open
 
 from qvd.graph.trajectory import by_entry
 
+SAMPLE_INDEX = "sample_index"  # beside the forward arguments: which sample (prompt) an entry comes from
+
 
 class CalibrationSet:
     """Entries of denoiser calls, read only when they are asked for.
@@ -27,7 +29,7 @@ class CalibrationSet:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> CalibrationSet:
-        """A set in memory, on the device of its tensors: forward argument → (entries, …)."""
+        """A set in memory, on the device of its tensors: forward argument, or `SAMPLE_INDEX` → (entries, …)."""
         return cls([TensorPart(tensors)], next(iter(tensors.values())).device)
 
     @classmethod
@@ -49,9 +51,29 @@ class CalibrationSet:
 
     def by_timestep(self) -> dict[float, list[int]]:
         """Timestep → its entries, the largest timestep (that of the most noise) first."""
-        timesteps = torch.cat([part.column("timestep") for part in self._parts])
+        timesteps = self._column("timestep")
         found = timesteps.unique().tolist()
         return {float(t): (timesteps == t).nonzero().flatten().tolist() for t in reversed(found)}
+
+    def by_sample(self) -> list[list[int]]:
+        """The entries of each sample (prompt), in the samples' order; where none is noted, each entry is one."""
+        samples = self._column(SAMPLE_INDEX)
+        return [(samples == sample).nonzero().flatten().tolist() for sample in samples.unique().tolist()]
+
+    def by_call(self, entries: Sequence[int] | None = None) -> list[list[int]]:
+        """The set, or some entries, cut as the sampler of a single sample calls the denoiser: sample by sample,
+        timestep by timestep, both halves of classifier-free guidance together."""
+        calls: dict[tuple[float, float], list[int]] = {}
+        samples, timesteps = self._column(SAMPLE_INDEX).tolist(), self._column("timestep").tolist()
+        for entry in range(len(self)) if entries is None else entries:
+            calls.setdefault((samples[entry], timesteps[entry]), []).append(entry)
+        return list(calls.values())
+
+    def _column(self, name: str) -> torch.Tensor:
+        """(entries,) one number per entry; of what is not there, the entries' own numbers."""
+        columns = [part.column(name) for part in self._parts]
+        known = [column for column in columns if column is not None]
+        return torch.cat(known) if len(known) == len(columns) else torch.arange(len(self))
 
     def take(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """One call made of the entries `indices`, in that order: forward argument → (len(indices)·rows, …)."""
@@ -61,7 +83,7 @@ class CalibrationSet:
         pieces = [self._read(number, index[part_of == number]) for number in touched]
         joined = concatenate(pieces)
         as_asked = part_of.argsort(stable=True).argsort()
-        return {name: self._loaded(tensor[as_asked]) for name, tensor in joined.items()}
+        return {name: self._loaded(tensor[as_asked]) for name, tensor in joined.items() if name != SAMPLE_INDEX}
 
     def _read(self, number: int, index: torch.Tensor) -> dict[str, torch.Tensor]:
         part = self._parts[number]
@@ -96,9 +118,9 @@ class TensorPart:
         """Argument → (len(index), rows per entry, …)."""
         return {name: by_entry(tensor, self.num_entries)[index] for name, tensor in self.tensors.items()}
 
-    def column(self, name: str) -> torch.Tensor:
-        """The whole of one argument."""
-        return self.tensors[name].cpu()
+    def column(self, name: str) -> torch.Tensor | None:
+        """The whole of one argument; None: it has none of that name."""
+        return self.tensors[name].cpu() if name in self.tensors else None
 
 
 class FilePart:
@@ -114,10 +136,10 @@ class FilePart:
         with safe_open(self.path, "pt") as content:
             return {n: by_entry(content.get_tensor(n), self.num_entries)[index] for n in content.keys()}  # noqa: SIM118
 
-    def column(self, name: str) -> torch.Tensor:
-        """The whole of one argument."""
+    def column(self, name: str) -> torch.Tensor | None:
+        """The whole of one argument; None: it has none of that name."""
         with safe_open(self.path, "pt") as content:
-            return content.get_tensor(name).clone()
+            return content.get_tensor(name).clone() if name in content.keys() else None  # noqa: SIM118
 
 
 def concatenate(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

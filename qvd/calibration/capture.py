@@ -7,7 +7,7 @@ from typing import Any
 import diffusers
 import torch
 
-from qvd.calibration.calibration_set import concatenate
+from qvd.calibration.calibration_set import SAMPLE_INDEX, concatenate
 from qvd.calibration.plan import steps_of_samples
 from qvd.graph.finite import NotFiniteError, check_rows
 from qvd.graph.trajectory import Complete, by_entry, calls_to, entries_of
@@ -31,8 +31,8 @@ def capture_calibration_batch(
     Returns:
         Tensors by argument name of the denoiser's forward, stacked on dim 0 over steps and samples; with
         classifier-free guidance both the unconditional and the conditional half are in it. Each entry carries the
-        timestep that the denoiser was really called with. Floating tensors are bfloat16, except those of one number
-        per entry (timesteps), which are exact.
+        timestep that the denoiser was really called with, and under `SAMPLE_INDEX` the sample that it belongs to.
+        Floating tensors are bfloat16, except those of one number per entry (timesteps), which are exact.
 
     Raises:
         NotFiniteError: NaN or infinity in an input or in a prediction on the way to it.
@@ -47,8 +47,10 @@ def capture_calibration_batch(
         nonlocal step
         samples = [number for number, steps in enumerate(wanted) for s in steps if s == step]
         if samples:
-            captured.append(entries_of(arguments, samples, len(indices)))
-            _check(captured[-1], samples, step)
+            call = entries_of(arguments, samples, len(indices))
+            _check(call, samples, step)
+            halves = _num_entries(call) // len(samples)
+            captured.append(call | {SAMPLE_INDEX: torch.tensor([indices[number] for number in samples] * halves)})
         step += 1
         if step == last + 1:  # and in no later call, should the same be sampled once more
             raise Complete
@@ -62,7 +64,7 @@ def capture_calibration_batch(
 
 def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None:
     """Refuse captured inputs of the batch's `samples` that are not finite."""
-    entries = min(len(tensor) for tensor in call.values() if tensor.ndim > 1)
+    entries = _num_entries(call)
     for name, tensor in call.items():
         if not tensor.is_floating_point():
             continue
@@ -70,6 +72,10 @@ def _check(call: dict[str, torch.Tensor], samples: list[int], step: int) -> None
             check_rows(f"the denoiser's input {name}", by_entry(tensor, entries), step)
         except NotFiniteError as error:
             raise NotFiniteError(str(error), samples[(error.row or 0) % len(samples)], step) from None
+
+
+def _num_entries(call: dict[str, torch.Tensor]) -> int:
+    return min(len(tensor) for tensor in call.values() if tensor.ndim > 1)
 
 
 def train_timesteps(pipeline: diffusers.DiffusionPipeline) -> int:

@@ -11,12 +11,14 @@ from qvd.options.calibration import CalibrationPlan, TimestepChoice
 NDTC_STREAM = 3  # next to qvd.models.sampling.SPLITS: the draws share no random state with any noise
 
 
-def captured_steps(num_inference_steps: int, num_steps: int) -> list[int]:
-    """Evenly spaced positions in the sampling loop, first and last included.
+def captured_steps(num_inference_steps: int, num_steps: int | None) -> list[int]:
+    """Evenly spaced positions in the sampling loop, first and last included; None: all of them.
 
     Raises:
         ValueError: when more steps are asked for than the sampler takes.
     """
+    if num_steps is None:
+        return list(range(num_inference_steps))
     if not 1 <= num_steps <= num_inference_steps:
         raise ValueError(
             f"calibration.num_steps={num_steps}: must lie in 1..{num_inference_steps}, the sampler's number of steps"
@@ -26,6 +28,7 @@ def captured_steps(num_inference_steps: int, num_steps: int) -> list[int]:
 
 def drawn_timesteps(plan: CalibrationPlan, train_timesteps: int, seed: int, index: int) -> np.ndarray:
     """(num_steps,) int64 in [0, T - 1]: NDTC's draws for sample number `index`, whatever batch it is captured in."""
+    assert plan.num_steps is not None, "options refuse null beside drawn timesteps"
     released = plan.timesteps is TimestepChoice.ndtc_released
     mean = (0.4 if released else plan.ndtc_mean) * train_timesteps
     std = 0.4 * train_timesteps if released else (train_timesteps / 2) ** 0.5

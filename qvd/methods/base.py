@@ -59,9 +59,9 @@ class PTQMethod(MethodOptions, ABC):
     def run(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext
     ) -> Quantization:
-        """`quantize`, then `activation_granularity`: what a run does."""
+        """`quantize`, then `activation_granularity` and `range_reduction`: what a run does."""
         quantization = self.quantize(denoiser, ranges, calibration, context)
-        observation = Observation(denoiser, calibration, self.settings, context.progress)
+        observation = Observation(denoiser, calibration, self.settings, self.range_reduction, context.progress)
         return with_granularity(quantization, self.activation_granularity, observation, context.anatomy.num_frames)
 
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
@@ -71,7 +71,15 @@ class PTQMethod(MethodOptions, ABC):
     @property
     def settings(self) -> LayerSettings:
         """The part of the settings that concerns single layers."""
-        return LayerSettings(self.weight_range, self.activation_range, self.p_norm, self.bias_correction)
+        return LayerSettings(
+            self.weight_range,
+            self.activation_range,
+            self.p_norm,
+            self.bias_correction,
+            self.weight_symmetric,
+            self.activation_symmetric,
+            self.range_candidates,
+        )
 
     def site_bits(self, denoiser: nn.Module, context: QuantizationContext) -> dict[str, SiteBits]:
         """Bits of every weighted layer and attention operand: run, then method, then the user's `only` and `rules`.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import nn
 
 from qvd.algorithms.htdq.grids import select_grids
-from qvd.algorithms.layerwise import LayerChoice, quantize_layer
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer
 from qvd.algorithms.reconstruction.engine import Task, reconstruct_rounding
 from qvd.algorithms.scri.groups import transform_groups
 from qvd.algorithms.scri.objective import scri_sites
@@ -36,6 +37,10 @@ class QVD(QVDOptions, PTQMethod):
     def exceptions(self, boundary: BoundaryLayers, bits: Bits) -> dict[str, SiteBits]:
         """First and last layers keep 8-bit weights, and 8-bit inputs as is usual (BRECQ, arXiv 2102.05426)."""
         return exceptions_at(bits.at_least(BOUNDARY_BITS), boundary.ends)
+
+    @property
+    def settings(self) -> LayerSettings:
+        return replace(super().settings, border_correction=self.border_correction)
 
     def quantize(
         self, denoiser: nn.Module, ranges: Ranges, calibration: CalibrationSet, context: QuantizationContext

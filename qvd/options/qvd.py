@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from qvd.options.calibration import CalibrationPlan
 from qvd.options.htdq import HtdqForm
@@ -13,13 +14,39 @@ from qvd.options.scri import ScriMode
 from qvd.options.units import Reconstruction
 
 
+class QVDVariant(Enum):
+    """Whose QVD: what its public port runs, the abstract's words in their plainest reading, or our own."""
+
+    released = "released"
+    paper = "paper"
+    ours = "ours"
+
+
+# What a variant has, where it has not everything.
+HAS: dict[QVDVariant, dict[str, tuple[Enum, ...]]] = {
+    QVDVariant.released: {
+        "scri": (ScriMode.shift, ScriMode.off),
+        "htdq": tuple(form for form in HtdqForm if form is not HtdqForm.auto),
+        "reconstruction": (Reconstruction.none,),
+    },
+    QVDVariant.paper: {
+        "scri": tuple(mode for mode in ScriMode if mode is not ScriMode.guarded),
+        "reconstruction": (Reconstruction.none,),
+    },
+    QVDVariant.ours: {},
+}
+
+
 @dataclass(frozen=True)
 class QVDOptions(MethodOptions):
     """QVD as far as public sources give it; every switch of its ablation is a field.
 
     Attributes:
+        variant: whose QVD the other options are (their defaults here: ours; those of the others stand in
+            conf/quantizer/qvd.yaml). Options that a variant does not have are refused.
         htdq: the grid of temporal features.
         scri: shift and scale of the other activations.
+        border_correction: shifts are taken back exactly on a convolution's zero padding (the public port does not).
         tau_candidates: how many τ the scale search tries per shift.
         capture_rows: receptive fields kept per layer to judge SCRI on.
         capture_entries: calibration entries that they are drawn from.
@@ -28,12 +55,14 @@ class QVDOptions(MethodOptions):
     """
 
     name: str = "qvd"
+    variant: QVDVariant = QVDVariant.ours
     calibration: CalibrationPlan = field(default_factory=lambda: CalibrationPlan(num_samples=64, num_steps=10))
     weight_range: RangeMethod = RangeMethod.lp
     activation_range: RangeMethod = RangeMethod.lp
     bias_correction: bool = True
     htdq: HtdqForm = HtdqForm.auto
     scri: ScriMode = ScriMode.guarded
+    border_correction: bool = True
     tau_candidates: int = 10
     capture_rows: int = 512
     capture_entries: int = 32
@@ -45,3 +74,10 @@ class QVDOptions(MethodOptions):
         for name in ("tau_candidates", "capture_rows", "capture_entries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"quantizer.{name}={getattr(self, name)}: must be at least 1")
+        for name, allowed in HAS[self.variant].items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(
+                    f"quantizer.{name}={value.value}: quantizer.variant={self.variant.value} has no such; allowed are "
+                    f"{', '.join(str(choice.value) for choice in allowed)}"
+                )

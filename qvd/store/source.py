@@ -18,7 +18,7 @@ from qvd.store.syntax import NormalForm, normal_form
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("qvd", "baselines", "metrics", "experiments")
-LIBRARIES = ("torch", "diffusers")
+LIBRARIES = ("torch", "diffusers", "transformers")
 _SHORT = 12  # hex digits that tell a module's versions apart
 
 
@@ -37,7 +37,7 @@ def reached_modules(*entries: str) -> tuple[str, ...]:
 
 @cache
 def code_digest(*entries: str) -> str:
-    """SHA-256 over what counts of the modules reached from `entries`, and the versions of torch and diffusers.
+    """SHA-256 over what counts of the modules reached from `entries`, and the versions of the libraries that hold networks.
 
     Part of a stage's inputs: a result made by code that has changed since is never reused.
     """

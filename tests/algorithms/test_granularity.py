@@ -9,11 +9,14 @@ import torch
 
 from baselines.naive import Naive
 from qvd.algorithms.granularity import frame_dims
+from qvd.algorithms.layerwise import activation_grid
+from qvd.algorithms.reduction import CALL_BINS
 from qvd.backends.convert import convert
 from qvd.backends.timestep import CurrentTimestep
-from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.calibration_set import SAMPLE_INDEX, CalibrationSet
+from qvd.calibration.observers import HistogramObserver
 from qvd.numerics.grids import TimestepGrid
-from qvd.options.rules import ActivationGranularity
+from qvd.options.rules import ActivationGranularity, RangeMethod, RangeReduction
 from qvd.spec.quantization import Quantization
 from tests.tiny_unet import context_of
 
@@ -168,3 +171,63 @@ def test_a_layer_called_outside_of_the_denoiser_says_so(unet, quantizations):
     model = convert(unet, quantizations[ActivationGranularity.timestep])
     with pytest.raises(RuntimeError, match="outside of the denoiser's forward"):
         model.conv_in(torch.randn(1, 4, 8, 8))
+
+
+def released_like(unet, calibration, adapter, granularity):
+    from qvd.calibration.observe import observe
+
+    context = context_of(adapter, unet, "w8a8", torch.tensor([900, 100]))
+    method = Naive(
+        activation_granularity=granularity,
+        activation_range=RangeMethod.lp,
+        activation_symmetric=True,
+        range_candidates=50,
+        range_reduction=RangeReduction.mean,
+    )
+    return method.run(unet, observe(unet, calibration), calibration, context)
+
+
+def inputs_of(unet, name, entry):
+    seen = []
+    handle = unet.get_submodule(name).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        unet(**entry)
+    handle.remove()
+    return seen[0]
+
+
+def threshold(x, n_bits, settings):
+    """The symmetric threshold of one tensor, searched alone."""
+    observer = HistogramObserver(None, CALL_BINS)
+    observer.update(x)
+    grid = activation_grid(observer.result(), n_bits, settings)
+    return grid.scale * (2 ** (n_bits - 1) - 1)
+
+
+def test_averaged_scales_per_frame_index_and_per_tensor(unet, stepped, adapter):
+    """Two samples of two halves each: per frame the mean over calls and halves, elsewhere over calls."""
+    entries = stepped.take(range(4)) | {SAMPLE_INDEX: torch.tensor([0, 0, 1, 1])}
+    entries["timestep"] = torch.tensor([900, 900, 100, 100])
+    calibration = CalibrationSet.from_tensors(entries)
+    quantization = released_like(unet, calibration, adapter, ActivationGranularity.batch_frame)
+    settings = Naive(activation_range=RangeMethod.lp, activation_symmetric=True, range_candidates=50).settings
+    conv, motion = "down_blocks.0.resnets.0.conv2", f"{TEMPORAL}.to_q"
+    grid = quantization.layers[conv].grid
+    by_half = [inputs_of(unet, conv, calibration.take([i])) for i in range(4)]
+    for frame in range(8):
+        expected = sum(threshold(x[frame], 8, settings) for x in by_half) / 4
+        assert grid.scales[frame] * 127 == pytest.approx(expected, rel=1e-4)
+    assert len(set(grid.scales)) == 8 and set(grid.zero_points) == {128.0}
+    by_call = [inputs_of(unet, motion, calibration.take(call)) for call in ([0, 1], [2, 3])]
+    expected = sum(threshold(x, 8, settings) for x in by_call) / 2
+    assert quantization.layers[motion].grid.scale * 127 == pytest.approx(expected, rel=1e-4)
+
+
+def test_averaged_timestep_grids_are_those_of_their_own_calls(unet, stepped, adapter):
+    quantization = released_like(unet, stepped, adapter, ActivationGranularity.timestep)
+    loud = CalibrationSet.from_tensors(stepped.take([0, 2]))
+    alone = released_like(unet, loud, adapter, ActivationGranularity.tensor)
+    joint = quantize(unet, loud, adapter, ActivationGranularity.tensor)
+    found = quantization.layers["conv_in"].grid.group(0)
+    assert found.scale == pytest.approx(alone.layers["conv_in"].grid.scale, rel=1e-5)
+    assert found.scale != joint.layers["conv_in"].grid.scale

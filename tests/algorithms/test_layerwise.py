@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from qvd.algorithms.layerwise import LayerSettings, quantize_layer, quantize_operand
+from qvd.algorithms.layerwise import LayerChoice, LayerSettings, quantize_layer, quantize_operand
+from qvd.backends.simulated import SIMULATION
 from qvd.calibration.observers import HistogramObserver
+from qvd.numerics.channels import ChannelTransform
 from qvd.numerics.range_search import histogram_parameters, thresholds
 from qvd.options.rules import RangeMethod
 from qvd.spec.quantization import quantize_weight
@@ -17,7 +19,7 @@ SETTINGS = LayerSettings(RangeMethod.lp, RangeMethod.lp, 2.4, bias_correction=Fa
 BITS = SiteBits(4, 3, "test")
 CASES = [
     ({"p_norm": 8.0}, {"p_norm": 8.0}, {"p_norm": 8.0}),
-    ({"num_thresholds": 3}, {"factors": thresholds(3)}, {"factors": thresholds(3)}),
+    ({"num_candidates": 3}, {"factors": thresholds(3)}, {"factors": thresholds(3)}),
     ({"symmetric_weights": True}, {"symmetric": True}, {}),
     ({"symmetric_activations": True}, {}, {"symmetric": True}),
 ]
@@ -76,3 +78,23 @@ def test_a_symmetric_method_leaves_never_negative_inputs_unsigned():
     assert (grid.scale, grid.zero_point) == (0.5, 0)
     grid = quantize_operand("attn.q", SiteBits(None, 4, "test"), record_of(torch.tensor([[-0.5, 3.5]])), settings).grid
     assert (grid.scale, grid.zero_point) == (0.5, 8)
+
+
+@pytest.mark.parametrize("border_correction", [True, False])
+@torch.no_grad()
+def test_a_shift_is_taken_back_at_the_border_or_as_one_constant(border_correction):
+    """A 3 × 3 kernel of ones on an image of threes, shifted by 2: the corner sees 4 pixels of 3 and 5 of padding.
+
+    Corrected, 4·3; else the padding stands for the shift, as if 5 more pixels were 2.
+    """
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    conv.weight.data.fill_(1.0)
+    conv.bias.data.fill_(0.25)
+    settings = replace(SETTINGS, border_correction=border_correction)
+    choice = LayerChoice(ChannelTransform(torch.tensor([2.0])))
+    spec = quantize_layer("x", conv, SiteBits(None, None, "test"), record_of(torch.full((1, 1), 3.0)), settings, choice)
+    output = SIMULATION.layer(conv, spec)(torch.full((1, 1, 4, 4), 3.0))[0, 0]
+    assert output[1, 1] == 9 * 3 + 0.25
+    assert output[0, 0] == 4 * 3 + 0.25 + (0 if border_correction else 5 * 2)
+    assert output[0, 1] == 6 * 3 + 0.25 + (0 if border_correction else 3 * 2)
+    assert (spec.border is None) == (not border_correction)

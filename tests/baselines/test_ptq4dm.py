@@ -1,6 +1,5 @@
 """PTQ4DM: symmetric everywhere, 100 thresholds, their running average, and its two timestep distributions."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,15 +7,14 @@ import torch
 from omegaconf import OmegaConf
 
 from baselines.options import Variant
-from baselines.ptq4dm import PTQ4DM, ThresholdAverage
+from baselines.ptq4dm import PTQ4DM
 from experiments.config.nodes import build_node
+from qvd.algorithms.reduction import AveragedRange
 from qvd.backends.convert import convert
 from qvd.graph.anatomy import BoundaryLayers
 from qvd.numerics.affine import fake_quantize
-from qvd.numerics.grids import AffineGrid
 from qvd.options.bits import Bits
 from qvd.options.calibration import CalibrationPlan, TimestepChoice
-from qvd.options.rules import RangeMethod
 from qvd.spec.rules import SiteBits
 from tests.tiny_unet import context_of
 
@@ -62,23 +60,23 @@ def test_error_is_small(unet, calibration, quantization):
 def test_a_batchs_threshold_is_the_best_of_a_hundred():
     """Against the search written out on the values themselves, the best threshold lying below the usual 80's."""
     x = torch.cat([torch.randn(20000, generator=torch.Generator().manual_seed(0)), torch.tensor([40.0])])
-    average = ThresholdAverage(3, 0.9, PTQ4DM().settings)
+    average = AveragedRange(3, PTQ4DM().settings, 0.9)
     average.update(x)
     errors = []
     for i in range(100):
         scale = (1 - 0.01 * i) * 40 / 3
         errors.append((fake_quantize(x, scale, 4, 3) - x).abs().pow(2.4).mean())
     best = int(torch.stack(errors).argmin())
-    assert PTQ4DM().settings.num_thresholds == len(errors) and best >= 80
+    assert PTQ4DM().range_candidates == len(errors) and best >= 80
     assert average.grid.scale == pytest.approx((1 - 0.01 * best) * 40 / 3, rel=0.02)
 
 
 def test_thresholds_are_averaged_with_the_stated_momentum():
     first, second = torch.linspace(-1, 1, 500), torch.linspace(-3, 3, 500)
-    average = ThresholdAverage(8, 0.9, PTQ4DM().settings)
+    average = AveragedRange(8, PTQ4DM().settings, 0.9)
     alone = []
     for x in (first, second):
-        single = ThresholdAverage(8, 0.9, PTQ4DM().settings)
+        single = AveragedRange(8, PTQ4DM().settings, 0.9)
         single.update(x)
         alone.append(single.grid.scale)
         average.update(x)
@@ -93,25 +91,6 @@ def test_every_input_and_operand_has_the_average_over_batches(unet, ranges, cali
     new, old = (PTQ4DM(momentum=m, **few).run(unet, ranges, calibration, context) for m in (0.0, 0.99))
     assert new.layers[f"{site}.to_q"].grid.scale != old.layers[f"{site}.to_q"].grid.scale
     assert all(new.operands[f"{site}.{x}"].grid.scale != old.operands[f"{site}.{x}"].grid.scale for x in "qkv")
-
-
-def test_thresholds_of_signed_and_unsigned_batches_are_averaged_as_values():
-    """Four bits reach up to 7 steps where a batch is signed and to 15 where it is not; the grid is signed then."""
-    average = ThresholdAverage(4, 0.75, replace(PTQ4DM().settings, activation_range=RangeMethod.minmax))
-    average.update(torch.tensor([-3.5, 0.0, 3.0]))
-    average.update(torch.tensor([0.0, 7.5]))
-    assert average.grid == AffineGrid(4, pytest.approx((0.75 * 3.5 + 0.25 * 7.5) / 7), 8.0)
-
-
-def test_what_is_never_negative_gets_an_unsigned_grid():
-    average = ThresholdAverage(4, 0.75, replace(PTQ4DM().settings, activation_range=RangeMethod.minmax))
-    average.update(torch.tensor([0.0, 1.0, 7.5]))
-    assert average.grid == AffineGrid(4, 0.5, 0.0)
-
-
-def test_an_unreached_site_is_an_error():
-    with pytest.raises(RuntimeError, match="never reached"):
-        _ = ThresholdAverage(8, 0.9, PTQ4DM().settings).grid
 
 
 def test_variants_draw_differently_and_uniform_stays():

@@ -1,12 +1,14 @@
 """The calibration set: which timesteps are drawn, that each entry bears its own, and that reading is lazy."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from experiments.attributes import compose_run_config
-from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.calibration_set import SAMPLE_INDEX, CalibrationSet
 from qvd.calibration.capture import capture_calibration_batch
 from qvd.calibration.plan import captured_steps, drawn_timesteps, steps_of_samples
 from qvd.models.loading import load_pipeline
@@ -17,7 +19,7 @@ PROMPTS = ["a red circle moving left on a plain background", "a blue cross growi
 
 def test_captured_steps_are_even_and_include_both_ends():
     assert captured_steps(50, 6) == [0, 10, 20, 29, 39, 49]
-    assert captured_steps(10, 10) == list(range(10))
+    assert captured_steps(10, 10) == captured_steps(10, None) == list(range(10))
 
 
 @pytest.mark.parametrize("num_steps", [0, 11])
@@ -30,6 +32,11 @@ def test_more_steps_than_the_sampler_takes(num_steps):
 def test_the_papers_mean_is_bounded(mean):
     with pytest.raises(ValueError, match=f"calibration.ndtc_mean={mean}: must be in"):
         CalibrationPlan(1, 1, TimestepChoice.ndtc_paper, mean)
+
+
+def test_every_step_cannot_be_drawn():
+    with pytest.raises(ValueError, match=r"num_steps=null: .*timesteps=uniform alone, not by ndtc_paper"):
+        CalibrationPlan(1, None, TimestepChoice.ndtc_paper)
 
 
 def normal_cdf(t, mean, std):
@@ -99,6 +106,27 @@ def test_entries_bear_the_timestep_of_their_call_and_both_halves(captured):
     text = tensors["encoder_hidden_states"]
     unconditional = [torch.equal(row, text[0]) for row in text]
     assert sum(unconditional) == len(text) / 2
+
+
+def test_entries_know_their_sample_and_their_call(captured):
+    """Of each sample as many calls as distinct steps, of two halves that start from the same noise."""
+    tensors, _, steps, timesteps = captured
+    calibration = CalibrationSet.from_tensors(tensors)
+    assert SAMPLE_INDEX not in calibration.take([0])
+    assert sorted(chain(*calibration.by_sample())) == list(range(len(calibration)))
+    for sample, entries in enumerate(calibration.by_sample()):
+        wanted = sorted(timesteps[s] for s in steps[sample] for _ in range(2))
+        assert sorted(tensors["timestep"][entries].tolist()) == wanted
+        calls = calibration.by_call(entries)
+        assert len(calls) == len(set(steps[sample])) and sorted(chain(*calls)) == entries
+        for call in calls:
+            assert len(tensors["timestep"][call].unique()) == 1
+            assert (tensors["sample"][call] == tensors["sample"][call[0]]).all()
+
+
+def test_without_samples_each_entry_is_a_call_of_its_own():
+    calibration = CalibrationSet.from_tensors({"x": torch.randn(3, 2)})
+    assert calibration.by_sample() == calibration.by_call() == [[0], [1], [2]]
 
 
 def parts(tmp_path, rows_per_entry=1):

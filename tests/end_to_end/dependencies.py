@@ -64,7 +64,8 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     "CalibrationPlan": {CALIBRATION: "num_samples num_steps timesteps ndtc_mean"},
     "MethodOptions": {
         NOTHING: "name",
-        METHOD: "weight_range activation_range activation_granularity p_norm bias_correction softmax_bits only rules",
+        METHOD: "weight_range activation_range activation_granularity weight_symmetric activation_symmetric "
+        "range_candidates range_reduction p_norm bias_correction softmax_bits only rules",
     },
     "LayerRule": {METHOD: "pattern weight_bits activation_bits"},
     "AdaRoundSettings": {
@@ -72,12 +73,13 @@ EFFECTS: dict[str, dict[Stages, str]] = {
         "autocast compile"
     },
     "LsqSettings": {METHOD: "iterations learning_rate batch_size entries"},
-    "QVDOptions": {METHOD: "htdq scri tau_candidates capture_rows capture_entries reconstruction"},
+    "QVDOptions": {
+        METHOD: "variant htdq scri border_correction tau_candidates capture_rows capture_entries reconstruction"
+    },
     "PTQ4DMOptions": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
     "QDiffusionOptions": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},
     "TFMQOptions": {METHOD: "temporal_rounding timestep_ranges"},
     "ChannelBalanceOptions": {METHOD: "alpha"},
-    "SmoothQuantOptions": {METHOD: "symmetric"},
     "ViDiTQOptions": {METHOD: "float_attention"},
 }
 
@@ -168,6 +170,8 @@ VALUES: dict[str, list[tuple[Callable[[Any, Path], Any], Stages]]] = {
 FIXED = {
     "SmoothQuant.activation_range",
     "ViDiTQ.activation_range",
+    "ViDiTQ.range_reduction",  # tokens have their ranges at run time
+    "QVD.variant",  # another one lacks what this one has
     "ClassLatteAdapter.checkpoint",
     "ClassLatteAdapter.vae",
     "ClassLatteAdapter.negative_prompt",  # it reads no text

@@ -15,6 +15,7 @@ def family(n_bits):
         MixedGrid(n_bits, edge=0.6, maximum=4.4),
         Log2Grid(n_bits, maximum=4.4, sign_charged=False),
         Log2Grid(n_bits, maximum=4.4, sign_charged=True),
+        Log2Grid(n_bits, maximum=4.4, sign_charged=False, has_zero=True),
         LogTauGrid(n_bits, maximum=4.4, tau=2 ** (n_bits - 1) / 7),
         PowerGrid(n_bits, scale=3.0 / levels, zero_point=float(levels // 4), power=0.4),
     ]
@@ -25,7 +26,7 @@ def test_codebook_has_exactly_its_levels_and_each_is_itself(n_bits):
     for grid in family(n_bits):
         book = grid.codebook()
         free_sign = isinstance(grid, Log2Grid) and not grid.sign_charged
-        assert len(book) == len(book.unique()) == 2 ** (n_bits + free_sign)
+        assert len(book) == len(book.unique()) == 2 ** (n_bits + free_sign) + getattr(grid, "has_zero", False)
         assert grid.codes(book).tolist() == list(range(len(book)))
         torch.testing.assert_close(grid(book), book, rtol=1e-12, atol=1e-300)
 
@@ -60,6 +61,13 @@ def test_log2_rounds_as_the_port():
     grid = Log2Grid(4, maximum=1.0, sign_charged=True)
     x = torch.tensor([1.0, 0.75, 0.7499, 0.5, 0.3, -0.2, 0.0])
     assert grid(x).tolist() == [1, 1, 0.5, 0.5, 0.25, -0.25, 2**-7]
+
+
+def test_log2_as_the_port_runs_it_has_a_zero_below_its_last_power():
+    """Three bits, M = 2: powers down to 2·2^-7; under 2·2^-8 there is 0, and above M there is M."""
+    grid = Log2Grid(3, maximum=2.0, sign_charged=False, has_zero=True)
+    x = torch.tensor([5.0, 2.0, 2 * 2.0**-8, 1.99 * 2.0**-8, -1.99 * 2.0**-8, -2 * 2.0**-8, 0.0, -1.6, -1.4])
+    assert grid(x).tolist() == [2, 2, 2 * 2.0**-7, 0, 0, -2 * 2.0**-7, 0, -2, -1]
 
 
 def test_log_tau_rounds_exponents():

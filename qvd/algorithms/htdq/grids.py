@@ -40,8 +40,8 @@ def select_grid(features: Tensor, n_bits: int, form: HtdqForm = HtdqForm.auto) -
     """The grid of the given form with the best TD1 on `features`, ties by MSE.
 
     Args:
-        features: (n ≥ 2 timesteps, channels), exact.
-        n_bits: total bits. `log2` alone, as in the port, does not count its sign and is no candidate of `auto`.
+        features: (n ≥ 2 timesteps, channels), exact, in sampling order.
+        n_bits: total bits. `SIGN_FREE` forms, as in the port, do not count their sign and are no candidates of `auto`.
     """
     x = features.double()
     distances = F.pdist(x)
@@ -55,7 +55,7 @@ def select_grid(features: Tensor, n_bits: int, form: HtdqForm = HtdqForm.auto) -
 def candidate_grids(x: Tensor, n_bits: int, form: HtdqForm) -> list[Grid]:
     """Every parametrization of a form that the search looks at."""
     if form is HtdqForm.auto:
-        members = [f for f in FORMS if f is not HtdqForm.log2]
+        members = [f for f in FORMS if f not in SIGN_FREE]
         return [grid for member in members for grid in FORMS[member](x, n_bits)]
     return FORMS[form](x, n_bits)
 
@@ -74,6 +74,10 @@ def _mixed(x: Tensor, n_bits: int) -> list[Grid]:
 
 def _log2(x: Tensor, n_bits: int) -> list[Grid]:
     return [Log2Grid(n_bits, _largest(x), sign_charged=False)]
+
+
+def _log2_first(x: Tensor, n_bits: int) -> list[Grid]:
+    return [Log2Grid(n_bits, _largest(x.narrow(0, 0, 1)), sign_charged=False, has_zero=True)]
 
 
 def _log2_charged(x: Tensor, n_bits: int) -> list[Grid]:
@@ -109,7 +113,9 @@ FORMS: dict[HtdqForm, Callable[[Tensor, int], list[Grid]]] = {
     HtdqForm.mixed: _mixed,
     HtdqForm.log2_charged: _log2_charged,
     HtdqForm.log2: _log2,
+    HtdqForm.log2_first: _log2_first,
 }
+SIGN_FREE = (HtdqForm.log2, HtdqForm.log2_first)
 
 
 def report(features: Tensor, grid: Grid) -> Notes:

@@ -134,9 +134,15 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
             x = transform(site.inputs[part], 1).masked_fill(~site.valid[part], -torch.inf)
             counts += bin_counts(x, SAMPLE_BINS, low, high)
     n_bits, settings = site.identity_grid.n_bits, site.settings
-    factors = shrink_factors(COARSE_CANDIDATES) if coarse else None
     scale, zero_point = histogram_parameters(
-        counts, low, high, n_bits, settings.activation_range, p_norm=settings.p_norm, factors=factors
+        counts,
+        low,
+        high,
+        n_bits,
+        settings.activation_range,
+        symmetric=settings.symmetric_on(low, high),
+        p_norm=settings.p_norm,
+        factors=shrink_factors(COARSE_CANDIDATES) if coarse else settings.factors,
     )
     return AffineGrid(n_bits, scale, zero_point)
 
@@ -156,7 +162,7 @@ def quantized_output(site: ScriSite, transform: ChannelTransform, coarse: bool) 
         torch.mul(grid(transform(site.inputs[part], 1)), site.valid[part], out=x[part])
     output = x.flatten(1) @ weight.T
     if taps is not None:
-        output += site.valid[:, 0].float() @ taps.T
+        output += site.valid[:, 0].float() @ taps.T if site.settings.border_correction else taps.sum(1)
     return output
 
 

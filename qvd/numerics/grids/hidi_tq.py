@@ -51,12 +51,14 @@ class MixedGrid(Grid):
 class Log2Grid(Grid):
     """±M·2^-k with M = max|x|. The port does not count the sign: 2^b exponents, 2^(b+1) levels, b + 1 bits in truth.
 
-    `sign_charged`: 2^(b-1) exponents, so that all of a code fits in b bits.
+    `sign_charged`: 2^(b-1) exponents, so that all of a code fits in b bits. `has_zero`: one more level, 0, for all
+    magnitudes under M·2^-n, n exponents (the port's, with 2^b).
     """
 
     form: ClassVar[str] = "log2"
     maximum: float
     sign_charged: bool
+    has_zero: bool = False
 
     @property
     def num_exponents(self) -> int:
@@ -64,15 +66,20 @@ class Log2Grid(Grid):
 
     @property
     def num_levels(self) -> int:
-        return 2 * self.num_exponents
+        return 2 * self.num_exponents + self.has_zero
 
     def codes(self, x: Tensor) -> Tensor:
-        k = _power_of_two(x.abs() / self.maximum).neg_().clamp_(0, self.num_exponents - 1)
-        return (k + self.num_exponents * (x < 0)).long()
+        u = x.abs() / self.maximum
+        k = _power_of_two(u).neg_().clamp_(0, self.num_exponents - 1)
+        codes = (k + self.num_exponents * (x < 0)).long()
+        if not self.has_zero:
+            return codes
+        return codes.masked_fill_(u < 2.0**-self.num_exponents, 2 * self.num_exponents)
 
     def values(self, codes: Tensor) -> Tensor:
         magnitude = self.maximum * torch.exp2(-(codes % self.num_exponents).double())
-        return torch.where(codes >= self.num_exponents, -magnitude, magnitude)
+        values = torch.where(codes >= self.num_exponents, -magnitude, magnitude)
+        return values.masked_fill_(codes == 2 * self.num_exponents, 0.0) if self.has_zero else values
 
 
 @dataclass(frozen=True)

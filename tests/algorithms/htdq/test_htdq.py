@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from qvd.algorithms.htdq.grids import TemporalChoice, candidate_grids, report, select_grid, select_grids
 from qvd.algorithms.htdq.tdscore import td_scores
-from qvd.numerics.grids import AffineGrid, MixedGrid
+from qvd.numerics.grids import AffineGrid, Log2Grid, MixedGrid
 from qvd.options.htdq import HtdqForm
 
 
@@ -69,8 +69,14 @@ def test_among_equal_scores_the_smallest_error_wins():
 @pytest.mark.parametrize("form", [f for f in HtdqForm if f not in (HtdqForm.auto, HtdqForm.off)])
 def test_each_form_can_be_named(form):
     choice = select_grid(skewed_features(1), 6, form)
-    assert choice.grid.form == ("log2" if form is HtdqForm.log2_charged else form.value)
-    assert choice.grid.num_levels == (128 if form is HtdqForm.log2 else 64)
+    assert choice.grid.form == form.value.partition("_")[0] or form in (HtdqForm.log_tau,)
+    assert choice.grid.num_levels == {HtdqForm.log2: 128, HtdqForm.log2_first: 129}.get(form, 64)
+
+
+def test_the_ports_maximum_is_that_of_the_first_step():
+    x = torch.tensor([[0.5, -1.5], [4.0, 2.0]])
+    assert select_grid(x, 4, HtdqForm.log2_first).grid == Log2Grid(4, 1.5, sign_charged=False, has_zero=True)
+    assert select_grid(x, 4, HtdqForm.log2).grid == Log2Grid(4, 4.0, sign_charged=False)
 
 
 def test_every_form_searches_its_own_parameter():

@@ -145,8 +145,9 @@ def test_every_scale_has_a_weight_of_its_own():
     ids=str,
 )
 @pytest.mark.parametrize("bits", [(4, 4), (None, 6)], ids=str)
+@pytest.mark.parametrize("border_correction", [True, False])
 @torch.no_grad()
-def test_on_all_receptive_fields_the_output_is_the_executed_layers(layer, shape, bits):
+def test_on_all_receptive_fields_the_output_is_the_executed_layers(layer, shape, bits, border_correction):
     """Shift, scale, bias correction and borders included."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3 + 1
     if isinstance(layer, nn.Linear):
@@ -154,11 +155,12 @@ def test_on_all_receptive_fields_the_output_is_the_executed_layers(layer, shape,
     else:
         rank = len(layer.kernel_size)
         rows = receptive_fields(layer, x, torch.nan).movedim(1, 1 + rank).flatten(2 + rank).flatten(0, rank)
-    whole = site(layer, rows, bits=bits)
+    settings = replace(SETTINGS, border_correction=border_correction)
+    whole = site(layer, rows, settings, bits=bits)
     transform = ChannelTransform(torch.tensor([2.0, 0.0, -2.0]), torch.tensor([1.0, 4.0, 2.0]))
     grid = input_grid(whole, transform)
     choice = LayerChoice(transform, grid=grid)
-    quantization = quantize_layer("layer", layer, whole.bits, whole.record, SETTINGS, choice)
+    quantization = quantize_layer("layer", layer, whole.bits, whole.record, settings, choice)
     output = SIMULATION.layer(layer, quantization)(x).movedim(1, -1).flatten(0, -2)
     torch.testing.assert_close(
         with_bias(whole, quantized_output(whole, transform, coarse=False)), output, rtol=1e-4, atol=1e-4

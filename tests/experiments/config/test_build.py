@@ -51,6 +51,41 @@ def test_variants_at_several_bits_are_arms_of_their_own():
     assert repeated.arms[0].method == arms[6].method and repeated.arms[0].bits == arms[6].bits
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_arm_repeats_by_its_own_words(experiment):
+    for arm in compose_run_config([f"experiment={experiment}"]).arms:
+        repeated = compose_run_config(list(arm.overrides)).arms[0]
+        assert (repeated.bits, repeated.method) == (arm.bits, arm.method), arm.overrides
+
+
+def test_options_of_an_arm_in_lists_and_mappings_are_words_that_hydra_reads():
+    options = "{only: ['*.conv1', '*.conv2'], rules: [{pattern: '*.conv1', weight_bits: null, activation_bits: 8}]}"
+    (arm,) = compose_run_config([f"experiment.arms=[{{quantizer: qvd, bits: w4a8, options: {options}}}]"]).arms
+    assert compose_run_config(list(arm.overrides)).arms[0].method == arm.method
+    assert arm.method.rules[0].weight_bits is None and arm.method.only == ["*.conv1", "*.conv2"]
+
+
+def test_fairness_crosses_what_is_no_methods_own_with_every_method():
+    arms = [arm for arm in compose_run_config(["experiment=fairness"]).arms if ", " in arm.variant]
+    crossed = {
+        (a.quantizer, a.method.calibration.num_samples, a.method.weight_range, a.method.bias_correction) for a in arms
+    }
+    for quantizer in {arm.quantizer for arm in arms}:
+        assert len([case for case in crossed if case[0] == quantizer]) == 8, quantizer
+
+
+def test_naive_matched_has_what_qvd_has_beside_its_method():
+    """The calibration set, how ranges are found, and bias correction: no other option differs from naive's."""
+    matched, plain, qvd = (
+        compose_run_config([f"quantizer={name}"]).arms[0].method for name in ("naive_matched", "naive", "qvd")
+    )
+    shared = {"calibration", "weight_range", "activation_range", "bias_correction"}
+    differing = {f.name for f in fields(plain) if getattr(plain, f.name) != getattr(matched, f.name)}
+    assert type(matched) is type(plain) and differing == shared | {"name"}
+    assert all(getattr(matched, name) == getattr(qvd, name) for name in shared)
+
+
 def test_an_arm_may_have_its_own_number_of_videos():
     arms = compose_run_config(["experiment=ablation_qvd", "n_videos=70"]).arms
     assert {arm.n_videos for arm in arms[:-2]} == {70}
@@ -92,7 +127,7 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["seed=-1"], "seed=-1: must be an integer of at least 0"),
         (["device=tpu"], "device=tpu: allowed are cpu, cuda"),
         (["num_inference_steps=0"], "num_inference_steps=0: must be an integer of at least 1"),
-        (["quantizer=nope"], "quantizer=nope: allowed are fp, naive, ptq4dm"),
+        (["quantizer=nope"], "quantizer=nope: allowed are fp, naive, naive_matched, ptq4dm"),
         (["backend=simulate"], r"backend=simulate: allowed are .*simulated.* \(did you mean simulated\?\)"),
         (["+backend.threads=2"], r"backend\.threads=2: no such option"),
         (["quantizer=qdv"], r"quantizer=qdv: .*did you mean qvd\?"),
@@ -219,7 +254,7 @@ def test_every_option_stands_in_the_config(group, choice):
         node = OmegaConf.to_container(compose("config", [f"{group}={choice}"])[group], resolve=False)
     options = get_class(node.pop("_options_", node["_target_"]))
     assert not list(missing(node, options, group))
-    assert node.keys() - {"_target_"} == {option.name for option in fields(options)}
+    assert node.keys() - {"_target_", "_variants_"} == {option.name for option in fields(options)}
 
 
 def test_options_of_a_tiny_model_are_set_like_any_other():
