@@ -37,7 +37,7 @@ def reached_modules(*entries: str) -> tuple[str, ...]:
 
 @cache
 def code_digest(*entries: str) -> str:
-    """SHA-256 over what counts of the modules reached from `entries`, and the versions of the libraries that hold networks.
+    """SHA-256 over what counts of the modules reached from `entries`, and the libraries that hold networks.
 
     Part of a stage's inputs: a result made by code that has changed since is never reused.
     """
