@@ -45,6 +45,6 @@ class CalibrationPlan:
         """Raise ValueError where the plan asks for more evenly spaced steps than the sampler takes."""
         if self.timesteps is TimestepChoice.uniform and self.num_steps > num_inference_steps:
             raise ValueError(
-                f"calibration.num_steps={self.num_steps}: must lie in 1..{num_inference_steps}, the sampler's number "
-                "of steps"
+                f"quantizer.calibration.num_steps={self.num_steps}: must lie in 1..{num_inference_steps}, the "
+                "sampler's num_inference_steps"
             )
