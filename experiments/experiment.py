@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import yaml
 
 from experiments.arms import ArmRunner, Outcome
@@ -17,7 +19,7 @@ from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.export import VIDEOS, export_arms
 from experiments.progress import Reporter
 from experiments.prompts import check_prompts
-from experiments.provenance import log_environment, provenance
+from experiments.provenance import provenance
 from experiments.record import metrics_document
 from experiments.report.comparison_tables import write_comparisons
 from experiments.report.html import write_report
@@ -33,6 +35,8 @@ from metrics.devices import check_device
 from metrics.registry import declared_metrics, ranking_metric
 from qvd.models.loading import check_folders
 from qvd.store.artifacts import NotStoredError, Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     run_dir.mkdir(parents=True, exist_ok=True)
     check_tracking(config)
     reporter, store, arms = Reporter(), Store(config.store), config.all_arms
-    log_environment(config)
+    _log_environment(config)
     runner = ArmRunner(config, store, reporter, overrides)
     check_folders(config.model)
     prompts_cut = check_prompts(config)
@@ -88,6 +92,13 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     figures = run_figures(runner.stages, results, choose_studied(studied), settings)
     show(config, run_dir, results, settings, figures, resolved, overrides)
     return FinishedRun(run_dir, _objective(results, objective))
+
+
+def _log_environment(config: RunConfig) -> None:
+    """In the log: code, versions, platform, device, threads, processes and store."""
+    device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
+    facts = {"device": device, "threads": torch.get_num_threads(), "workers": config.workers, "store": config.store}
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in {**provenance(), **facts}.items()))
 
 
 def stored_outcomes(config: RunConfig, arms: Sequence[Arm], overrides: list[str]) -> list[Outcome | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import subprocess
@@ -11,13 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.config.run_config import RunConfig
-
 _REPOSITORY = Path(__file__).parents[1]
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "safetensors", "wandb")
-log = logging.getLogger(__name__)
 
 
 def provenance() -> dict[str, Any]:
@@ -32,13 +26,6 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
     }
-
-
-def log_environment(config: RunConfig) -> None:
-    """In the log: code, versions, platform, device, threads and processes, store."""
-    device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
-    facts = {**provenance(), "device": device, "threads": torch.get_num_threads(), "workers": config.workers}
-    log.info("%s", ", ".join(f"{name} {value}" for name, value in {**facts, "store": config.store}.items()))
 
 
 def _git(*arguments: str) -> str | None:

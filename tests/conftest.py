@@ -1,15 +1,11 @@
 import tests.environment  # isort: skip  # noqa: F401  (before what reads it)
 
-import json
-import shutil
-
-import imageio.v3 as iio
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 from qvd.store import source
+from tests import datasets
 from tests.tiny_unet import adapter, calibration, ranges, unet  # noqa: F401  (fixtures)
 
 torch.set_num_threads(1)
@@ -24,43 +20,13 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
     """Two videos of 320 frames: 80 clips of 8 frames."""
-    folder = tmp_path_factory.mktemp("footage")
-    rng = np.random.default_rng(0)
-    texture = rng.integers(0, 255, (48, 400, 3), np.uint8)
-    for name, step in (("pan.mp4", 1), ("fast.mp4", 2)):
-        frames = [np.roll(texture, -step * t, axis=1)[:, :64] for t in range(320)]
-        iio.imwrite(folder / name, np.stack(frames), fps=25, codec="libx264")
-    return folder
+    return datasets.write_footage(tmp_path_factory.mktemp("footage"))
 
 
 @pytest.fixture(scope="session")
 def dataset_words(footage, tmp_path_factory):
     """By dataset: the command-line words that point it at the footage in its own layout, with 80 clips or more."""
-    root = tmp_path_factory.mktemp("datasets")
-    for video, place in (("pan", "ApplyLipstick/v_ApplyLipstick_g01_c01"), ("fast", "YoYo/v_YoYo_g01_c01")):
-        (root / "ucf101" / place).parent.mkdir(parents=True)
-        shutil.copy(footage / f"{video}.mp4", root / "ucf101" / f"{place}.mp4")
-    (root / "msrvtt").mkdir()
-    for video, number in (("pan", 7010), ("fast", 7011)):
-        shutil.copy(footage / f"{video}.mp4", root / "msrvtt" / f"video{number}.mp4")
-    captions = [{"video_id": f"video{n}", "caption": f"caption {i} of {n}"} for n in (3, 7010, 7011) for i in range(20)]
-    (root / "captions.json").write_text(json.dumps({"sentences": captions}))
-    for folder in ("sky_train/clip", "train/clip"):
-        (root / "frames" / folder).mkdir(parents=True)
-        for t in range(520):
-            (root / "frames" / folder / f"{t}.png").touch()
-    (root / "prompts.txt").write_text("a red circle growing\na blue cross moving left\n")
-    return {
-        "prompts": [f"dataset.file={root}/prompts.txt"],
-        "folder": [f"dataset.root={footage}"],
-        "ucf101": [f"dataset.root={root}/ucf101"],
-        "msrvtt": [
-            f"dataset.root={root}/msrvtt",
-            f"dataset.annotations={root}/captions.json",
-            "dataset.skip_bad=true",
-        ],
-        **{name: [f"dataset.root={root}/frames"] for name in ("skytimelapse", "taichi", "faceforensics")},
-    }
+    return datasets.lay_out(footage, tmp_path_factory.mktemp("datasets"))
 
 
 class SourceTree:

@@ -18,7 +18,7 @@ from experiments.options import Export
 from metrics.options import Protocol
 from qvd.data.base import DrawnClips, VideoDataset, VideoFiles
 from qvd.data.prompts import PromptFile
-from qvd.options.model import Offload
+from qvd.options.model import MOST_STEPS, Offload
 from qvd.options.values import check_values
 
 MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
@@ -78,22 +78,24 @@ def _build_run_config(config: DictConfig, choices: dict[str, str], trusted: tupl
             raise ValueError(
                 f"model.offload=sequential: hides the weights that {arm.name} quantizes; allowed are none and model"
             )
+    if run.num_inference_steps > MOST_STEPS:
+        raise ValueError(f"num_inference_steps={run.num_inference_steps}: must be at most {MOST_STEPS}")
     _check_reference(run, model.num_frames)
     return run
 
 
 def _check_shape(config: DictConfig, trusted: tuple[str, ...]) -> None:
     """What no single option says: which keys there are, and what of them is out of all proportion."""
-    for key in config:
+    for key in map(str, config):
         if key not in (*OWN_KEYS, *KINDS, "experiment", "hydra"):
-            raise ValueError(f"{key!s}={config[key]}: no such option; {nearest(str(key), [*OWN_KEYS, *KINDS])}")
+            raise ValueError(f"{key}={config[key]}: no such option; {nearest(key, [*OWN_KEYS, *KINDS])}")
     if list(config.trusted) != list(trusted):
         raise ValueError(f"trusted={config.trusted}: packages are trusted on the command line alone")
     if not OmegaConf.is_dict(config.experiment):
         raise ValueError(f"experiment={config.experiment}: must have a name and arms, as in conf/experiment")
-    for key in config.experiment:
+    for key in map(str, config.experiment):
         if key not in ("name", "arms"):
-            raise ValueError(f"experiment.{key}: {nearest(str(key), ['name', 'arms'])}")
+            raise ValueError(f"experiment.{key}: {nearest(key, ['name', 'arms'])}")
     own = {key: config[key] for key in (*OWN_KEYS, "experiment")}
     check_values(OmegaConf.to_container(OmegaConf.create(own), resolve=True), "")
 

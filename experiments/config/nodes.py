@@ -67,10 +67,11 @@ def read_choice(node: DictConfig, where: str, trusted: Sequence[str] = ()) -> Ch
     cls = find_class(content.pop("_options_", target), f"{where}.{key}", trusted)
     if not (issubclass(cls, KINDS[where]) and is_dataclass(cls)):
         raise ValueError(f"{where}.{key}={cls.__module__}.{cls.__qualname__}: must extend {KINDS[where].__name__}")
+    check_values(content, where)
     _check_keys(content, cls, where)
     try:
         options = OmegaConf.merge(_writable(OmegaConf.structured(cls)), content)
-        check_values(cast(dict[str, Any], OmegaConf.to_container(options)), where)
+        check_values(OmegaConf.to_container(options), where)  # once more: "1e99" was a text
         return Choice(where, target, OmegaConf.to_object(options), tuple(trusted))
     except OmegaConfBaseException as error:
         said = error.msg.splitlines()[0] if error.msg else str(error)
@@ -86,7 +87,9 @@ def _check_keys(content: dict[str, Any], cls: type, where: str) -> None:
             raise ValueError(f"{where}.{key}={value}: no such option; {nearest(str(key), known)}")
         if value == "???":
             raise ValueError(f"{where}.{key} is required: give it as {where}.{key}=…")
-        if is_dataclass(declared[key]) and isinstance(value, dict):
+        if is_dataclass(declared[key]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}.{key}={value}: must be a group of options, as in conf/")
             _check_keys(value, cast(type, declared[key]), f"{where}.{key}")
 
 

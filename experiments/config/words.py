@@ -10,6 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
+_SHOWN = 40  # letters of what cannot be read
+
 
 def parse_words(words: Sequence[str]) -> list[Override]:
     """Each word, read by Hydra's own grammar.
@@ -44,6 +46,9 @@ def _parse(word: str) -> Override:
         if not equals:
             raise ValueError(f"{word}: no value; words are key=value") from None
         raise ValueError(f"{word}: {_advice(key, value)}") from None
+    except ValueError as error:  # of Python, which reads no number of thousands of digits
+        key, _, value = word.partition("=")
+        raise ValueError(f"{key}={value[:_SHOWN]}…: not a value that can be read") from error
 
 
 def _advice(key: str, value: str) -> str:

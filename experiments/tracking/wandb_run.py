@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -166,6 +167,6 @@ def _table_and_figures(table: Table, figures: Mapping[str, bytes]) -> dict[str, 
     data = [[cell.text(column) for cell, column in zip(row, columns, strict=True)] for row in rows]
     logged: dict[str, Any] = {
         "table": wandb.Table(columns=[column.header for column in columns], data=data),
-        "protocol": wandb.Html(f"<pre>{table.caption}</pre>", inject=False),
+        "protocol": wandb.Html(f"<pre>{html.escape(table.caption)}</pre>", inject=False),
     }
     return logged | {f"figures/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in figures.items()}

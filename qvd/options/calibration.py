@@ -53,6 +53,6 @@ class CalibrationPlan:
         drawn = self.timesteps is not TimestepChoice.uniform
         if not drawn and self.num_steps is not None and self.num_steps > num_inference_steps:
             raise ValueError(
-                f"calibration.num_steps={self.num_steps}: must lie in 1..{num_inference_steps}, the sampler's number "
-                "of steps"
+                f"quantizer.calibration.num_steps={self.num_steps}: must lie in 1..{num_inference_steps}, the "
+                "sampler's num_inference_steps"
             )

@@ -7,6 +7,9 @@ from enum import Enum
 
 from qvd.options.hub import MODELS, check_folder, local_folder, read_key
 
+FRAME_MULTIPLE = 8  # of a frame's side, as diffusers' pipelines want it
+MOST_STEPS = 1000  # that a sampler can take: as many as the noise has levels
+
 
 class Init(Enum):
     """`pretrained`, or `random`: the true architecture with random weights, for memory and time, never for quality."""
@@ -101,6 +104,10 @@ class ModelOptions:
         for field in ("num_frames", "resolution", "num_inference_steps", "batch_size", "decode_chunk_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"model.{field}={getattr(self, field)}: must be at least 1")
+        if self.resolution % FRAME_MULTIPLE:
+            raise ValueError(f"model.resolution={self.resolution}: must be a multiple of {FRAME_MULTIPLE}")
+        if self.num_inference_steps > MOST_STEPS:
+            raise ValueError(f"model.num_inference_steps={self.num_inference_steps}: must be at most {MOST_STEPS}")
         if not 0 <= self.guidance_scale < float("inf"):
             raise ValueError(f"model.guidance_scale={self.guidance_scale}: must not be negative, and finite")
         if self.negative_prompt and self.guidance_scale <= 1:
@@ -132,8 +139,15 @@ class ModelOptions:
 
         Raises:
             FileNotFoundError: neither a folder with a pipeline nor a hub id.
+            ValueError: no such architecture.
         """
-        if self.init is Init.pretrained:
+        architectures = sorted(folder.name for folder in (MODELS / "architectures").iterdir())
+        if self.architecture is not None and self.architecture not in architectures:
+            raise ValueError(
+                f"model.architecture={self.architecture}: allowed are {', '.join(architectures)}, or null: that of "
+                "the weights"
+            )
+        if self.init is Init.pretrained or self.architecture is None:
             check_folder(self.path, self.embedded, self.marker)
 
 
@@ -197,7 +211,7 @@ class ClassLatteOptions(ModelOptions):
         super().check()
         if self.init is Init.pretrained and self.vae is not None:
             check_folder(self.vae, False, "config.json", option="model.vae")
-        folder = MODELS / "architectures" / self.architecture if self.architecture else None
+        folder = MODELS / "architectures" / self.architecture if self.architecture is not None else None
         folder = folder or local_folder(self.path, self.embedded, self.marker)
         if folder is None:  # a hub id whose configs are not here yet
             return

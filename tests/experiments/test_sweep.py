@@ -123,10 +123,10 @@ def test_every_job_is_tried_and_the_exit_code_tells(tmp_path):
     done = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("error: seed=")] == [
-        "error: seed=-1: must be an integer of at least 0",
-        "error: seed=-2: must be an integer of at least 0",
+        "error: seed=-1: must be an integer of at least 0, below 2**32",
+        "error: seed=-2: must be an integer of at least 0, below 2**32",
     ]
     rows = list(csv.DictReader((tmp_path / "sweep" / "table.csv").open()))
     assert [row["setting"] for row in rows] == ["seed=-1", "seed=-2"]
-    assert rows[0]["error"] == "seed=-1: must be an integer of at least 0"
+    assert rows[0]["error"] == "seed=-1: must be an integer of at least 0, below 2**32"
     assert rows[0]["command"] == "python run.py seed=-1"

@@ -74,7 +74,28 @@ def test_the_log_tells_every_stage_whoever_computed_it(small_run, tmp_path):
     copy.again(f"hydra.run.dir={tmp_path}/again")
     again = (tmp_path / "again" / "run.log").read_text()
     assert f"samples {next((copy.folder / 'store' / 'samples').glob('*.json')).stem[:12]}: from the store" in again
-    assert "computed in" not in again
+    assert not re.search(r"(samples|calibration|ranges|quantization|sqnr|metrics) \w+: computed", again)
+
+
+SECRETS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD")
+
+
+@pytest.mark.full
+def test_no_secret_of_the_environment_is_written_anywhere(small_run, tmp_path):
+    """The run folder, wandb's files in it, the store and both streams, of a run that ends well and of one with a bug."""
+    copy, marker = small_run.copy(tmp_path / "copy"), "5ecret" * 6 + "0000"  # as long as wandb's keys
+    environment = {**os.environ, **dict.fromkeys(SECRETS, marker)}
+    words = [*copy.command, "tracking=offline", f"hydra.run.dir={tmp_path}/logged"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "logged" / "wandb").glob("offline-run-*/*.wandb"))
+    bad = [*copy.command, "objective=nothing", f"hydra.run.dir={tmp_path}/refused"]
+    refused = subprocess.run(bad, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert refused.returncode == 2
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 50
+    assert not [path for path in written if marker.encode() in path.read_bytes()]
+    assert marker not in done.stdout + done.stderr + refused.stdout + refused.stderr
 
 
 def test_metrics_hold_what_was_promised(small_run):

@@ -282,6 +282,7 @@ def test_nothing_that_a_folder_names_is_imported_or_run(tmp_path, monkeypatch):
     index = folder / "model_index.json"
     edit_json(index, _class_name=["pipeline", "Evil"], extra=["evil", "Evil"], safety_checker=[None, None])
     code = {"auto_map": {"AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]}, "trust_remote_code": True}
+    code["_target_"] = "evil.Evil"  # which a config of ours would have imported
     for place in places[1:5]:
         name = "tokenizer_config.json" if place.name == "tokenizer" else "config.json"
         edit_json(place / name, **code)

@@ -161,6 +161,23 @@ def test_n_videos_and_steps_follow_protocol_and_model():
             ["quantizer=qdiffusion", "quantizer.activation_granularity=timestep"],
             r"activation_granularity=timestep: .*allowed with .*quantizer\.lsq\.iterations=0",
         ),
+        (["model.resolution=33"], r"model\.resolution=33: must be a multiple of 8"),
+        (["num_inference_steps=1001"], "num_inference_steps=1001: must be at most 1000"),
+        (["model=latte", "model.num_inference_steps=1001"], r"num_inference_steps=1001: must be at most 1000"),
+        (
+            ["model=latte", "model.init=random", "model.architecture=late"],
+            r"architecture=late: allowed are animatediff",
+        ),
+        (["model.architecture=.."], r"model\.architecture=\.\.: allowed are"),
+        (["model.guidance_scale=nan"], r"model\.guidance_scale=nan: must be finite, and at most 1,000,000"),
+        (["quantizer.adaround.learning_rate=nan"], r"quantizer\.adaround\.learning_rate=nan: must be finite"),
+        (["quantizer.adaround.learning_rate='1e99'"], r"quantizer\.adaround\.learning_rate=1e\+99: must be finite"),
+        (["n_videos=10000000"], "n_videos=10000000: must be finite, and at most"),
+        (["protocol.seed=-1"], r"protocol\.seed=-1: must be an integer of at least 0"),
+        (["objective=[]"], r"objective=\[\]: must be the key of a metric"),
+        (["experiment.arms=[1]"], r"experiment\.arms\[0\]=1: must be a mapping"),
+        (["experiment.arms=[{quantizer:naive}]"], r"experiment\.arms\[0\]\.bits=None: allowed are"),
+        (["quantizer.calibration=5"], r"quantizer\.calibration=5: must be a group of options"),
         (["workers=0"], "workers=0: must be an integer of at least 1"),
         (["experiment.arms=[{quantizer: qvd, bit: w8a8}]"], r"arms\[0\]\.bit: allowed are .*did you mean bits\?"),
         (
@@ -210,9 +227,10 @@ def test_a_config_file_whose_name_is_no_tag(tmp_path, monkeypatch):
             compose_run_config([f"{group}={long}"])
 
 
-def test_a_missing_model_folder():
+@pytest.mark.parametrize("words", [[], ["model.init=random"]])
+def test_a_missing_model_folder(words):
     with pytest.raises(FileNotFoundError, match=r"model.path=/nowhere: no diffusers pipeline there"):
-        compose_run_config(["model.path=/nowhere"])
+        compose_run_config(["model.path=/nowhere", *words])
 
 
 def test_own_prompts_say_how_many_videos(dataset_words):

@@ -1,9 +1,11 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from experiments.report.html import write_report
+from experiments.result import CutPrompts
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,27 @@ def test_holds_what_was_run_and_what_came_out(html, arms):
 
 def test_text_is_escaped(html):
     assert "name: &lt;script&gt;" in html and "&lt;all&gt;" in html
+
+
+def test_names_and_prompts_are_text_wherever_they_stand(arms, tmp_path):
+    prompt = "<script>alert(1)</script>"
+    named = [
+        replace(
+            arm,
+            variant="<script>alert(2)",
+            prompts=[prompt] * 3,
+            prompts_cut=[CutPrompts("a <script>reader", 5, 3, [prompt])],
+            command=f"python run.py {prompt}",
+            quantization_map=[{"layer": "<script>layer"}],
+            conditions=replace(arm.conditions, reference="<script>folder", model="<script>model"),
+        )
+        for arm in arms
+    ]
+    facts = {"command": prompt, "<script>fact": prompt}
+    text = write_report(named, tmp_path, prompt, facts, {"<script>figure": b""}).read_text()
+    assert "<script" not in text
+    for said in ("alert(1)", "alert(2)", "layer", "folder", "model", "fact", "figure", "reader"):
+        assert f"&lt;script&gt;{said}" in text, said
 
 
 def test_tags_are_balanced(html):

@@ -57,6 +57,14 @@ def test_offline_run_holds_everything(arms, tmp_path, monkeypatch, pngs):
     assert logged["ranges/conv_in"] == "histogram" and logged["figures/metrics"] == "image-file"
 
 
+def test_html_that_is_recorded_has_no_tags_of_others(arms, tmp_path):
+    named = [replace(arm, conditions=replace(arm.conditions, reference="<script>alert(1)</script>")) for arm in arms]
+    tracker = ArmTracker(Tracking(TrackingMode.offline), tmp_path, "demo", {}, build_table(named))
+    tracker.track(named[1], named[0], {})
+    (page,) = tmp_path.rglob("*.html")
+    assert "&lt;script&gt;alert(1)" in page.read_text() and "<script" not in page.read_text()
+
+
 def test_a_failing_run_is_finished_as_failed(arms, tmp_path):
     with pytest.raises(OSError, match="cannot identify image"):
         track(arms, tmp_path, figures={"broken": b"no picture"})
