@@ -4,7 +4,7 @@ from metrics.declaration import Compared, Direction, Interval, MetricValue, Plac
 from metrics.frechet import frechet_distance, frechet_infinity
 from metrics.fvd import bias_warning, check_enough_videos, fvd_interval, infinity_warning, same_warning
 from metrics.inputs import FeatureSets
-from metrics.intervals import infinity_interval, paired_bootstrap_distances, relative_interval
+from metrics.intervals import infinity_interval, log_interval, paired_bootstrap_distances
 
 
 def _to_reference(sets: FeatureSets) -> MetricValue:
@@ -33,7 +33,7 @@ def _to_fp(sets: FeatureSets) -> MetricValue:
     pair = sets.features, sets.fp_features
     warnings = tuple(f"fvd_fp is 0: {line}" for line in same_warning(*pair))
     distance, replicates = frechet_distance(*pair), paired_bootstrap_distances(*pair)
-    return MetricValue(distance, relative_interval(distance, replicates), replicates=replicates, warnings=warnings)
+    return MetricValue(distance, log_interval(distance, replicates), replicates=replicates, warnings=warnings)
 
 
 FVD = SetMetric(
