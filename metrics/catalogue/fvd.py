@@ -45,6 +45,8 @@ FVD = SetMetric(
     order=10,
     compares_with=Compared.reference,
     interval=Interval.videos,
+    limits="is for the distance expected at this N, its bias included; where clips and prompts are not paired and "
+    "features have heavy tails, it holds that in 86 % of runs",
     compute=_to_reference,
 )
 
@@ -56,6 +58,8 @@ FVD_INFINITY = SetMetric(
     order=20,
     compares_with=Compared.reference,
     interval=Interval.videos,
+    limits="holds the extrapolation's expected value in about 90 % of runs, in 80 % where rare large errors make most "
+    "of the distance",
     compute=_at_infinity,
 )
 
@@ -68,8 +72,8 @@ FVD_FP = SetMetric(
     order=30,
     compares_with=Compared.fp,
     interval=Interval.pairs,
-    limits="for the distance at this N, of which rare large errors make most, and which falls towards its limit as N "
-    "grows: KVD-FP estimates the limit's question, Moved and Tipped that of each video",
+    limits="is for the distance expected at this N, of which rare large errors make most, and which falls towards its "
+    "limit as N grows: KVD-FP asks whether the distribution has changed, Moved and Tipped how far each video has",
     log_scale=True,
     compute=_to_fp,
 )

@@ -7,11 +7,9 @@ from metrics.inputs import FeatureSets
 from metrics.kernel import kernel_distance
 
 LIMITS = (
-    "± 1.96 standard errors; 95 % or more where the sets agree, down to 80 % where a few of N = 128 videos make the "
-    "difference"
+    "is ± 1.96 standard errors: it holds the value in 95 % of runs or more where the sets agree or differ as wholes, "
+    "in 65 % where a twentieth of N = 128 videos makes the difference"
 )
-
-
 UNKNOWN_PAIRS = (
     "kvd is biased downwards: videos share their prompts with clips, and of {videos} videos and {clips} clips it is "
     "not known which belong together"
