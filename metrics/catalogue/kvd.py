@@ -7,8 +7,8 @@ from metrics.inputs import FeatureSets
 from metrics.kernel import kernel_distance
 
 LIMITS = (
-    "holds the value in 92 % of runs or more, in 88 % where a twentieth of N = 128 videos makes the difference, or where "
-    "unpaired features have heavy tails"
+    "holds the value in 92 % of runs or more, in 88 % where a twentieth of N = 128 videos makes the difference, or "
+    "where unpaired features have heavy tails"
 )
 UNKNOWN_PAIRS = (
     "kvd is biased downwards: videos share their prompts with clips, and of {videos} videos and {clips} clips it is "
