@@ -57,9 +57,9 @@ def videos_report(a: ArmMetrics, b: ArmMetrics, metric: Metric, effect: float, p
     low, high = found.interval
     unit = f" {metric.unit}" if metric.unit else ""
     lines = [
-        f"{metric.name}: {a.name} is better than {b.name} by {found.difference:.4g} [{low:.4g}, {high:.4g}]{unit} on "
-        f"average, on {found.wins} of N = {len(one)} videos and worse on {found.losses}; sign test p = "
-        f"{found.sign_p:.2g}, signed-rank test p = {found.wilcoxon_p:.2g}"
+        f"{metric.name}, {a.name} against {b.name}, positive where the first is better: {found.difference:.4g} "
+        f"[{low:.4g}, {high:.4g}]{unit} on average; better on {found.wins} of N = {len(one)} videos, worse on "
+        f"{found.losses}; sign test p = {found.sign_p:.2g}, signed-rank test p = {found.wilcoxon_p:.2g}"
     ]
     for number in dict.fromkeys((1, pairs)):
         needed = videos_needed(one - other, effect, power, LEVEL / number)

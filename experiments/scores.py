@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metrics.declaration import MetricValue
+from metrics.registry import declared_metrics
 
 FILE = "scores.csv"
 _RESAMPLED = "_replicates"
@@ -57,7 +58,8 @@ def write_scores(path: Path, arms: Mapping[str, tuple[Sequence[str], Scores]]) -
     Args:
         arms: name → its prompts, in sample order, and its scores.
     """
-    keys = list(dict.fromkeys(key for _, scores in arms.values() for key in scores.per_video))
+    known = {key for _, scores in arms.values() for key in scores.per_video}
+    keys = [metric.key for metric in declared_metrics() if metric.key in known]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_WORDS, *keys])

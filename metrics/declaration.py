@@ -50,14 +50,13 @@ class Interval(StrEnum):
     """What the 95 % interval rests on, see `metrics.intervals` and `metrics.score_intervals`.
 
     `videos`: the arm's videos are resampled; also pairs with reference clips, where a protocol pairs them. `pairs`: the
-    arm's and the FP model's videos of one seed are resampled together. `standard_error`: ± 1.96 of them.
-    `binomial`: nothing is resampled, of a share or a median.
+    arm's and the FP model's videos of one seed are resampled together. `binomial`: nothing is resampled, of a
+    share or a median.
     """
 
     none = "none"
     videos = "videos"
     pairs = "pairs"
-    standard_error = "standard error"
     binomial = "binomial"
 
 

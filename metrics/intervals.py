@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from scipy import stats
 from torch import Tensor
 
 from metrics.frechet import (
@@ -83,22 +86,27 @@ def paired_bootstrap_distances(features: Features, reference: Features, replicat
     return torch.stack([weighted_distance(x, y, w) for w in resampling_counts(len(x), replicates, seed)])
 
 
-def relative_interval(distance: float, replicate: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval for a Fréchet distance at this N, from `paired_bootstrap_distances`.
+def log_interval(distance: float, replicate: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval for a Fréchet distance of pairs at this N, from `paired_bootstrap_distances`.
 
-    Fewer distinct pairs make each replicate larger, and distances of quantized models span orders of magnitude, so the
-    interval is d times the replicates' quantiles relative to their mean (ours); it stays positive, and is [0, 0] where
-    no replicate tells the sides apart.
+    Distances of quantized models span orders of magnitude, and fewer distinct pairs make each replicate larger, so the
+    interval is d · exp(± z s), s the standard deviation of the replicates' logarithms (ours). It stays positive but
+    where a replicate does not tell the sides apart: then it begins at 0.
+
+    Where a twentieth of 128 videos make most of the distance, it covers the expected one in 95 % of runs, and quantiles
+    of the replicates, relative to their mean, in 86 % (tests/metrics/test_coverage.py).
     """
-    mean = replicate.mean().clamp_min(torch.finfo(torch.float64).tiny)
-    low, high = distance * _quantiles(replicate, level) / mean
-    return float(low), float(high)
+    positive = replicate[replicate > 0]
+    if len(positive) < 2:
+        return 0.0, distance
+    spread = float(stats.norm.ppf((1 + level) / 2) * positive.log().std())
+    return distance * math.exp(-spread) if len(positive) == len(replicate) else 0.0, distance * math.exp(spread)
 
 
 def paired_bootstrap_interval(
     features: Features, reference: Features, level: float = 0.95, replicates: int = 500, seed: int = 0
 ) -> tuple[float, float]:
-    """`relative_interval` of paired samples (same seeds and prompts on both sides), whose pairs are resampled.
+    """`log_interval` of paired samples (same seeds and prompts on both sides), whose pairs are resampled.
 
     Resampling one side alone would count the prompts' variety as error, although both sides share it. The interval is
     for the distance expected at this N, not for its limit: where a few videos of a set make the distance, both are far
@@ -115,7 +123,7 @@ def paired_bootstrap_interval(
         ValueError: sides of different length.
     """
     replicate = paired_bootstrap_distances(features, reference, replicates, seed)
-    return relative_interval(frechet_distance(features, reference), replicate, level)
+    return log_interval(frechet_distance(features, reference), replicate, level)
 
 
 def infinity_interval(

@@ -1,4 +1,4 @@
-"""Intervals of what sums up per-video scores: of means by the bootstrap (Efron 1979), of shares and medians by rank."""
+"""Intervals of what sums up per-video scores: means, by the bootstrap (Efron 1979); shares and medians, by counts."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from experiments.result import ArmMetrics
 from metrics.declaration import Metric, Place
 
 _CELL = 0.42  # inches
-_MARGIN = (1.6, 1.25)  # of a panel, for its names and its title
+_MARGIN = (1.2, 1.25)  # of a panel, for its names and its title
 _LEAST = 2.4  # a panel's side, for its title
 
 

@@ -109,7 +109,8 @@ def sqnr_figure(arms: list[ArmResult]) -> Figure:
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.margins(x=0.015)  # so narrow that no tick stands at step 0
         ax.set_xlabel("sampler step")
-    axes[widths[0]].set_ylabel("SQNR of the prediction, dB ↑")
+    videos = ", ".join(map(str, dict.fromkeys(curves[arm.name].videos for arm in arms)))
+    axes[widths[0]].set_ylabel(f"SQNR of the prediction, dB ↑\n(mean of the first {videos} videos)")
     handles = {arm.variant: Line2D([], [], color=colours[arm.variant], linewidth=2) for arm in arms}
     handles |= {label: Line2D([], [], color=FP_COLOUR, linestyle=line) for label, line in _SQNR_LINES.values()}
     figure.legend(handles.values(), handles.keys(), loc="outside right upper")

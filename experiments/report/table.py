@@ -207,10 +207,11 @@ def _reading_note() -> str:
     """What headers and brackets mean."""
     *names, last = (metric.name for metric in _shown_metrics() if metric.compares_with is Compared.fp)
     return (
-        f"↓ lower is better, ↑ higher is better; [low, high] is the 95 % interval over videos; {', '.join(names)} and "
-        f"{last} compare with the FP model's videos of the same seeds and prompts; MB is the denoiser as stored, MB "
-        "theor. at its bits; TBOPs are 10¹² bit operations (MACs · weight bits · activation bits) per denoiser call "
-        "and batch entry; Calib. is capturing, observing and quantizing."
+        "↓ lower is better, ↑ higher is better; [low, high] is the 95 % interval over videos, of a mean by the "
+        "studentized bootstrap, which at N = 128 holds it in 95 % of runs, in 93 % where scores have heavy tails; "
+        f"{', '.join(names)} and {last} compare with the FP model's videos of the same seeds and prompts; MB is the "
+        "denoiser as stored, MB theor. at its bits; TBOPs are 10¹² bit operations (MACs · weight bits · activation "
+        "bits) per denoiser call and batch entry; Calib. is capturing, observing and quantizing."
     )
 
 
@@ -226,7 +227,7 @@ def _limit_notes() -> list[str]:
     for metric in _shown_metrics():
         if metric.limits and metric.place is not Place.CSV:
             limits.setdefault(metric.limits, []).append(metric.name)
-    return [f"The interval of {' and '.join(names)}: {words}." for words, names in limits.items()]
+    return [f"The interval of {' and '.join(names)} {words}." for words, names in limits.items()]
 
 
 _ARM_COLUMNS: list[Filled] = [

@@ -41,8 +41,10 @@ def test_a_run_says_how_many_videos_an_effect_needs(rivals, tmp_path, capsys):
     pilot, alone, one_of_three = capsys.readouterr().out.splitlines()
     near, far = (arm.scores.per_video["displacement_fp"].double() for arm in rivals[1:3])
     found = compare_scores(near, far, higher_is_better=False)
-    assert f"near w8a8 is better than far w8a8 by {found.difference:.4g} [" in pilot
-    assert f"on {found.wins} of N = 60 videos" in pilot
+    assert pilot.startswith(
+        f"Moved, near w8a8 against far w8a8, positive where the first is better: {found.difference:.4g} ["
+    )
+    assert f"better on {found.wins} of N = 60 videos, worse on {found.losses}; sign test p = " in pilot
     assert alone.endswith(f"on {videos_needed(near - far, 0.05)} videos as the only comparison")
     assert one_of_three.endswith(f"on {videos_needed(near - far, 0.05, level=0.05 / 3)} videos as any of 3 comparisons")
 

@@ -1,6 +1,7 @@
 """A multirun ends in one table: every job's arms, told apart by what was swept, the same FP arm once."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 
 from experiments.pivot import read_arms
 from experiments.record import arm_record, metrics_document
+from experiments.scores import write_scores
 from experiments.sweep import job_errors, read_failures, read_sweep, settings, swept_number, write_joint_table
 from metrics.decoding import VideoError
+from tests.experiments.arms import scored
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +72,19 @@ def test_the_joint_table_names_each_setting(tmp_path, arms, capsys):
     assert (tmp_path / "table.csv").read_text().startswith("setting,arm,")
     assert [record["setting"] for record in json.loads((tmp_path / "metrics.json").read_text())] == ["a", "a", "b", "b"]
     assert "Results of the sweep" in capsys.readouterr().out
+
+
+def test_arms_of_several_jobs_of_one_setting_are_ranked_together(tmp_path, arms):
+    for number, (name, moved) in enumerate((("near", 0.1), ("far", 0.4))):
+        job = [scored(arms[0], "fp", "fp", 40), scored(arms[1], name, "w8a8", 40, moved)]
+        finish_job(tmp_path / f"{number}-x", [f"quantizer={name}", "bits=w8a8"], job)
+        write_scores(tmp_path / f"{number}-x" / "scores.csv", {arm.name: ([""] * 40, arm.scores) for arm in job})
+    write_joint_table(read_sweep(tmp_path), tmp_path)
+    rows = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert [(row["arm"], row["rank"]) for row in rows] == [("fp", ""), ("near w8a8", "1"), ("far w8a8", "2")]
+    assert "## Moved ↓ (w8a8, N = 40)" in (tmp_path / "comparisons.md").read_text()
+    (document,) = json.loads((tmp_path / "comparisons.json").read_text())
+    assert document["arms"] == ["fp", "near w8a8", "far w8a8"]
 
 
 def test_a_swept_number_has_curves(tmp_path, arms):

@@ -49,7 +49,7 @@ def test_a_set_against_itself_is_zero(order, paired):
     assert (report["fvd"], report["fvd_inf"], report["fvd_inf_r_squared"]) == (0, 0, None)
     assert report["fvd_ci"] == [0, 0] == list(infinity_interval(x, y, replicates=3, paired=paired))
     assert report["warning"] == "both sides are the same 24 videos"
-    assert kernel_distance(x, y, paired) == KernelDistance(0, 0)
+    assert kernel_distance(x, y, paired) == KernelDistance(0, 0, (0, 0))
 
 
 def test_metrics_of_an_arm_that_changes_nothing_are_zero():

@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from metrics.frechet import frechet_distance, frechet_infinity
-from metrics.intervals import infinity_interval, paired_bootstrap_interval, resampling_counts, weighted_distance
+from metrics.intervals import (
+    infinity_interval,
+    log_interval,
+    paired_bootstrap_interval,
+    resampling_counts,
+    weighted_distance,
+)
 
 
 @pytest.fixture
@@ -39,10 +45,20 @@ def test_lower_levels_lie_inside_and_every_seed_draws_anew(interval, pair):
     assert interval(*few, replicates=5, seed=1) != interval(*few, replicates=5, seed=2)
 
 
-def test_the_paired_interval_is_relative_to_the_replicates_mean(pair):
+def test_the_paired_interval_is_symmetric_in_the_logarithm(pair):
     distances = [weighted_distance(*pair, weights).item() for weights in resampling_counts(120, replicates=50, seed=3)]
-    expected = frechet_distance(*pair) * np.quantile(distances, [0.1, 0.9]) / np.mean(distances)
-    assert paired_bootstrap_interval(*pair, level=0.8, replicates=50, seed=3) == pytest.approx(tuple(expected))
+    spread = 1.2816 * np.std(np.log(distances), ddof=1)
+    expected = frechet_distance(*pair) * np.exp([-spread, spread])
+    assert paired_bootstrap_interval(*pair, level=0.8, replicates=50, seed=3) == pytest.approx(
+        tuple(expected), rel=1e-4
+    )
+
+
+def test_replicates_that_do_not_tell_the_sides_apart_begin_the_interval_at_0():
+    some = torch.tensor([0.0, 1.0, 2.0, 4.0], dtype=torch.float64)
+    low, high = log_interval(2.0, some)
+    assert low == 0 and high == pytest.approx(2 * np.exp(1.96 * np.log(2)), rel=1e-4)
+    assert log_interval(0.0, torch.zeros(4)) == (0, 0)
 
 
 @pytest.mark.parametrize("noise", [0, 1e-9])

@@ -9,7 +9,8 @@ import torch
 from metrics.catalogue.kvd import KVD, KVD_FP
 from metrics.extractors.loading import load_extractor
 from metrics.inputs import FeatureSets
-from metrics.kernel import KernelDistance, kernel_distance
+from metrics.intervals import resampling_counts
+from metrics.kernel import kernel_distance
 from qvd.data.shapes import Shapes
 
 
@@ -48,6 +49,7 @@ def test_blocks_of_rows_make_no_difference(paired, monkeypatch):
     monkeypatch.setattr("metrics.kernel._BLOCK_ROWS", 2)
     parts = kernel_distance(X, Y, paired)
     assert (parts.value, parts.standard_error) == pytest.approx((whole.value, whole.standard_error))
+    assert parts.interval == pytest.approx(whole.interval)
 
 
 def test_the_order_of_independent_videos_does_not_matter_and_that_of_pairs_does():
@@ -110,9 +112,35 @@ def test_the_declared_metric_pairs_where_the_protocol_does(fresh):
     assert KVD_FP.compute(FeatureSets(features=x, fp_features=y, reference=y[:0])).value == paired.value
 
 
-def test_the_interval_is_normal():
-    low, high = KernelDistance(1.0, 0.5).interval()
-    assert (low, high) == pytest.approx((1 - 1.96 * 0.5, 1 + 1.96 * 0.5), abs=1e-4)
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_interval_measures_resampled_values_in_their_own_standard_errors(paired):
+    """Against the definition: rows drawn anew, no video meeting itself, for one replicate after the other."""
+    x, y = randn(12, 4), randn(12 if paired else 9, 4, seed=1) + 0.5
+
+    def value_and_variance(rows, columns):
+        n, m = len(rows), len(columns)
+        xx, yy, xy = (
+            (a @ b.T / 4 + 1) ** 3 for a, b in ((x[rows], x[rows]), (y[columns], y[columns]), (x[rows], y[columns]))
+        )
+        apart_x, apart_y = ((r[:, None] != r[None]).double() for r in (rows, columns))
+        if paired:
+            h = (xx + yy - xy - xy.T) * apart_x
+            return h.sum() / apart_x.sum(), 4 * (h.sum(1) / (n - 1)).var() / n
+        within = (xx * apart_x).sum() / apart_x.sum() + (yy * apart_y).sum() / apart_y.sum()
+        by_x = (xx * apart_x).sum(1) / (n - 1) - xy.mean(1)
+        by_y = (yy * apart_y).sum(1) / (m - 1) - xy.mean(0)
+        return within - 2 * xy.mean(), 4 * by_x.var() / n + 4 * by_y.var() / m
+
+    def drawn(n, seed):
+        return [torch.arange(n).repeat_interleave(counts.long()) for counts in resampling_counts(n, 30, seed)]
+
+    value, variance = value_and_variance(torch.arange(12), torch.arange(len(y)))
+    rows = drawn(12, 5)
+    resampled = [value_and_variance(*each) for each in zip(rows, rows if paired else drawn(9, 6), strict=True)]
+    shifts = torch.stack([(other - value) / spread.sqrt() for other, spread in resampled])
+    high, low = torch.quantile(shifts, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    expected = [(value - end * variance.sqrt()).item() for end in (low, high)]
+    assert kernel_distance(x, y, paired, replicates=30, seed=5).interval == pytest.approx(tuple(expected))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_bit_operations_are_in_documents_with_those_of_fp(arms):
     column = header.index("TBOPs")
     assert (fp[column], qvd[column]) == ("0.512", "0.0401")
     assert "KVD-FP ↓" in header and "KVD ↓" not in header
-    assert "The interval of KVD-FP: ± 1.96 standard errors; " in markdown
+    assert "The interval of KVD-FP holds the value in 92 % of runs" in markdown
 
 
 def test_no_number_without_its_protocol(arms):
