@@ -22,6 +22,7 @@ from pathlib import Path
 SUFFIX = ".partial"
 FOREIGN_SECONDS = 24 * 3600.0  # a write from elsewhere is not taken for dead before
 _NAME = re.compile(r"\.(?P<host>[^.]+)-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.[0-9a-f]+\.partial$")
+_OLD_NAME = re.compile(r"\.(json|safetensors|latest)\.\d+\.partial$")  # of an earlier version, which told no machine
 _PROCESSES = Path("/proc")
 
 
@@ -73,10 +74,12 @@ def partial_of(path: Path) -> Path:
 
 
 def abandoned(folder: Path) -> Iterator[Path]:
-    """Unfinished files below a folder that nobody writes any more."""
+    """Unfinished files below a folder that nobody writes any more; those of other programs are not looked at."""
     now = _file_system_time(folder)
     for path in folder.rglob(f"*{SUFFIX}"):
         owner = Owner.of(path)
+        if owner is None and not _OLD_NAME.search(path.name):
+            continue
         with suppress(FileNotFoundError):  # finished meanwhile
             near = owner is not None and owner.is_near
             if owner.is_gone if owner is not None and near else now - path.stat().st_mtime > FOREIGN_SECONDS:
