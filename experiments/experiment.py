@@ -35,6 +35,7 @@ from metrics.devices import check_device
 from metrics.registry import declared_metrics, ranking_metric
 from qvd.models.loading import check_folders
 from qvd.store.artifacts import NotStoredError, Store
+from qvd.store.inventory import LEDGER
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
     check_device(config.device)
     run_dir.mkdir(parents=True, exist_ok=True)
     check_tracking(config)
-    reporter, store, arms = Reporter(), Store(config.store), config.all_arms
+    reporter, store, arms = Reporter(), Store(config.store, ledger=run_dir / LEDGER), config.all_arms
     _log_environment(config)
     runner = ArmRunner(config, store, reporter, overrides)
     check_folders(config.model)
@@ -82,7 +83,7 @@ def run_experiment(config: RunConfig, run_dir: Path, resolved: str, overrides: l
         runner.stages.check_rules(arm)
     for n_videos in {arm.n_videos for arm in arms}:
         runner.evaluator(n_videos).reference_features()
-    stored = stored_outcomes(config, arms, overrides)
+    stored = stored_outcomes(config, arms, overrides, run_dir / LEDGER)
     missing = [arm for arm, outcome in zip(arms, stored, strict=True) if outcome is None]
     config.engine.fill(config, missing, overrides, reporter)
     outcomes = [outcome or runner.run(arm) for arm, outcome in zip(arms, stored, strict=True)]
@@ -101,9 +102,9 @@ def _log_environment(config: RunConfig) -> None:
     log.info("%s", ", ".join(f"{name} {value}" for name, value in {**provenance(), **facts}.items()))
 
 
-def stored_outcomes(config: RunConfig, arms: Sequence[Arm], overrides: list[str]) -> list[Outcome | None]:
+def stored_outcomes(config: RunConfig, arms: Sequence[Arm], overrides: list[str], ledger: Path) -> list[Outcome | None]:
     """The outcome of each arm that the store holds completely."""
-    runner = ArmRunner(config, Store(config.store, read_only=True), Reporter(quiet=True), overrides)
+    runner = ArmRunner(config, Store(config.store, read_only=True, ledger=ledger), Reporter(quiet=True), overrides)
     outcomes: list[Outcome | None] = []
     for arm in arms:
         try:

@@ -1,16 +1,15 @@
 """Content-addressed artifacts: each is written once, atomically, under the hash of what produced it.
 
-An artifact is a safetensors file with a JSON sidecar that holds its inputs, its metadata and the SHA-256 of
-the tensors. The sidecar is written last, so an artifact exists exactly when its sidecar does. Of artifacts that differ
-in nothing but the code that made them, a small file names the latest: with it the store can say why it computes anew.
+An artifact is a safetensors file and its JSON sidecar (`qvd.store.records`), written in this order: it is there when
+both are. What is read has been verified; what does not verify is set aside, by whoever holds the artifact's lock, and
+computed anew. Of artifacts that differ in nothing but the code that made them, a small file names the latest: with it
+the store can say why it computes anew. docs/reliability.md says what is promised.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import shutil
 import time
 import warnings
@@ -20,13 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from qvd.store.digest import enum_value, fingerprint
-from qvd.store.files import write_atomically
+from qvd.store.files import DamagedError, StoreError, make_folder, read_bytes, write_atomically
 from qvd.store.memory import PeakMemory
-from qvd.store.source import changed_modules, code_digest, module_digests
+from qvd.store.owners import sweep
+from qvd.store.places import Place, clear, locked, set_aside
+from qvd.store.recipes import Recipe, changed_since
+from qvd.store.records import OtherFormatError, Record, read_record, verify
+from qvd.store.source import module_digests
 
 MOST_NAMED = 6  # changed modules in one warning
 KEY_LETTERS = 12  # of a key in the log
@@ -63,27 +65,6 @@ class ArtifactFile:
     peak_memory_bytes: int
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """What determines an artifact; the names as in `Store.fetch`."""
-
-    stage: str
-    inputs: Mapping[str, Any]
-    code: tuple[str, ...]
-
-    @property
-    def complete_inputs(self) -> Mapping[str, Any]:
-        return {**self.inputs, "code": code_digest(*self.code)} if self.code else self.inputs
-
-    @property
-    def key(self) -> str:
-        return fingerprint({"stage": self.stage, "inputs": self.complete_inputs})
-
-    @property
-    def key_without_code(self) -> str:
-        return fingerprint({"stage": self.stage, "inputs": self.inputs})
-
-
 Result = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
 T = TypeVar("T")
 
@@ -101,14 +82,18 @@ class Store:
 
     Args:
         root: the folder; made when first written to.
-        read_only: compute nothing, but raise `NotStoredError` for what is not there.
+        read_only: compute nothing and set nothing aside, but raise `NotStoredError` for what is not there.
+        ledger: a text file to which a line, "stage key", is added for every artifact handed out; a run folder's keeps
+            its artifacts from being cleaned away.
     """
 
-    def __init__(self, root: Path | str, read_only: bool = False) -> None:
-        self.root, self.read_only = Path(root), read_only
-        self._verified: set[Path] = set()
+    def __init__(self, root: Path | str, read_only: bool = False, ledger: Path | None = None) -> None:
+        self.root, self.read_only, self.ledger = Path(root), read_only, ledger
+        self._verified: dict[Path, tuple[int, ...]] = {}
         self._explained: set[str] = set()
-        self._logged: set[str] = set()
+        self._written: set[Place] = set()
+        self._noted: set[Place] = set()
+        self._swept = False
 
     def fetch(
         self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result], code: Sequence[str] = ()
@@ -120,133 +105,160 @@ class Store:
             inputs: JSON-compatible description of everything that determines the result, but for the code.
             compute: makes (tensors, metadata); called at most once, under a lock.
             code: dotted names of the modules that the computation starts from; what they do is one more input.
+
+        Raises:
+            StoreError: the store cannot be read or written just now, or there is no room.
         """
-        return self._fetch(_Recipe(stage, inputs, tuple(code)), compute, self._read)
+        return self._fetch(Recipe(stage, inputs, tuple(code)), compute, _load)
 
     def fetch_file(
         self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Result], code: Sequence[str] = ()
     ) -> ArtifactFile:
-        """Like `fetch`, for an artifact that is not to be loaded whole; its checksum is streamed once per `Store`."""
-        return self._fetch(_Recipe(stage, inputs, tuple(code)), compute, self._locate)
-
-    def _fetch(self, recipe: _Recipe, compute: Callable[[], Result], read: Callable[[str, str], T | None]) -> T:
-        stage, key = recipe.stage, recipe.key
-        existing = read(stage, key)
-        if existing is not None:
-            self._log_found(stage, key)
-            return existing
-        self._explain(recipe)
-        if self.read_only:
-            raise NotStoredError(f"{stage} {key}")
-        folder = self.root / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            existing = read(stage, key)  # another process may have written it while we waited
-            if existing is not None:
-                self._log_found(stage, key)
-            else:
-                self._write(recipe, compute)
-                existing = read(stage, key)
-        assert existing is not None, "an artifact that was just written must be readable"
-        return existing
-
-    def _log_found(self, stage: str, key: str) -> None:
-        """Once for each artifact: several arms read the same."""
-        if key not in self._logged:
-            self._logged.add(key)
-            log.info("%s %s: from the store", stage, key[:KEY_LETTERS])
+        """Like `fetch`, for an artifact that is not to be loaded whole; its checksum is streamed once per `Store`, and
+        again when the file has changed since."""
+        return self._fetch(Recipe(stage, inputs, tuple(code)), compute, self._locate)
 
     def contains(self, stage: str, inputs: Mapping[str, Any], code: Sequence[str] = ()) -> bool:
-        """Whether the artifact has been written (its checksum is verified only when it is read)."""
-        return self._sidecar(stage, _Recipe(stage, inputs, tuple(code)).key).exists()
+        """Whether the artifact has been written (its checksums are verified only when it is read)."""
+        return Recipe(stage, inputs, tuple(code)).place(self.root).is_there
 
     def work_folder(self, stage: str, inputs: Mapping[str, Any], code: Sequence[str] = ()) -> Path:
         """Where the computation of an artifact may keep unfinished work; deleted when the artifact is written."""
-        return self._sidecar(stage, _Recipe(stage, inputs, tuple(code)).key).with_suffix(".work")
+        return Recipe(stage, inputs, tuple(code)).place(self.root).work
 
-    def _sidecar(self, stage: str, key: str) -> Path:
-        return self.root / stage / f"{key}.json"
+    def _fetch(self, recipe: Recipe, compute: Callable[[], Result], read: Callable[[Place], T | None]) -> T:
+        place = recipe.place(self.root)
+        existing = _believed(read, place)
+        if existing is None:
+            self._explain(recipe)
+            if self.read_only:
+                raise NotStoredError(f"{recipe.stage} {recipe.key}")
+            existing = self._make(recipe, compute, read)
+        self._note(place)
+        return existing
 
-    def _latest(self, recipe: _Recipe) -> Path:
-        """The file with the key of what was last made of the same inputs, by whatever code."""
-        return self.root / recipe.stage / f"{recipe.key_without_code}.latest"
+    def _make(self, recipe: Recipe, compute: Callable[[], Result], read: Callable[[Place], T | None]) -> T:
+        """The artifact, computed under its lock unless another process has written it while we waited."""
+        place = recipe.place(self.root)
+        make_folder(place.sidecar.parent)
+        with locked(place):
+            existing = _believed(read, place, repair=True)
+            if existing is None:
+                if not self._swept:
+                    sweep(self.root)
+                    self._swept = True
+                self._write(recipe, compute)
+                existing = _believed(read, place)
+        if existing is None:
+            raise StoreError(f"{place}: what was just written reads back as something else: is the disk sound?")
+        return existing
 
-    def _explain(self, recipe: _Recipe) -> None:
-        """Say, once for each stage, which modules have changed since the artifact was last made."""
-        if not recipe.code or recipe.stage in self._explained:
-            return
+    def _write(self, recipe: Recipe, compute: Callable[[], Result]) -> None:
+        memory, started = PeakMemory(), time.perf_counter()
+        tensors, metadata = self._computed(compute)
+        seconds = time.perf_counter() - started
+        # Cloned, because safetensors refuses tensors that share memory, as the shifts behind one norm do.
+        data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+        place = recipe.place(self.root)
+        record = Record(
+            stage=recipe.stage,
+            inputs=recipe.complete_inputs,
+            code=module_digests(*recipe.code) if recipe.code else {},
+            metadata=metadata,
+            sha256=hashlib.sha256(data).hexdigest(),
+            seconds=seconds,
+            peak_memory_bytes=memory.read(),
+            created=max(time.time(), 0.0),
+        )
+        clear(place)
+        write_atomically(place.tensors, data)
+        write_atomically(place.sidecar, record.to_bytes())
+        if recipe.code:
+            set_aside(recipe.latest(self.root), unless_file=True)
+            write_atomically(recipe.latest(self.root), recipe.key.encode())
+        shutil.rmtree(place.work, ignore_errors=True)
+        self._written.add(place)
+        log.info("%s %s: computed in %.1f s", place.stage, place.key[:KEY_LETTERS], seconds)
+
+    def _computed(self, compute: Callable[[], Result]) -> Result:
+        """What a computation makes; a file of the store that changed under it is named."""
         try:
-            sidecar = self._sidecar(recipe.stage, self._latest(recipe).read_text())
-            changed = changed_modules(json.loads(sidecar.read_bytes())["code"], *recipe.code)
-        except (OSError, ValueError, KeyError):  # never made, or deleted since
+            return compute()
+        except (SafetensorError, FileNotFoundError) as error:
+            changed = [str(path) for path, signature in self._verified.items() if _signature(path) != signature]
+            if not changed:
+                raise
+            message = "changed or deleted while it was in use; the same command computes it anew"
+            raise StoreError(f"{', '.join(changed[:MOST_NAMED])}: {message}") from error
+
+    def _locate(self, place: Place) -> ArtifactFile | None:
+        signature = _signature(place.tensors)
+        known = signature is not None and self._verified.get(place.tensors) == signature
+        record = read_record(place) if known else verify(place)
+        if record is None or signature is None:
+            return None
+        self._verified[place.tensors] = signature
+        return ArtifactFile(place.key, place.tensors, record.metadata, record.seconds, record.peak_memory_bytes)
+
+    def _note(self, place: Place) -> None:
+        """In log and ledger, once for each artifact: several arms read the same."""
+        if place in self._noted:
             return
-        if changed:
+        self._noted.add(place)
+        if place not in self._written:
+            log.info("%s %s: from the store", place.stage, place.key[:KEY_LETTERS])
+        if self.ledger is not None:
+            with self.ledger.open("a") as ledger:
+                ledger.write(f"{place.stage} {place.key}\n")
+
+    def _explain(self, recipe: Recipe) -> None:
+        """Say, once for each stage, which modules have changed since the artifact was last made."""
+        if recipe.stage in self._explained:
+            return
+        if changed := changed_since(recipe, self.root):
             self._explained.add(recipe.stage)
             more = len(changed) - MOST_NAMED
             names = ", ".join(changed[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
             message = f"{recipe.stage}: to be computed anew after changes in {names}"
             warnings.warn(message, CodeChangedWarning, stacklevel=4)
 
-    def _write(self, recipe: _Recipe, compute: Callable[[], Result]) -> None:
-        memory, started = PeakMemory(), time.perf_counter()
-        tensors, metadata = compute()
-        seconds = time.perf_counter() - started
-        # Cloned, because safetensors refuses tensors that share memory, as the shifts behind one norm do.
-        data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
-        sidecar = self._sidecar(recipe.stage, recipe.key)
-        record = {
-            "stage": recipe.stage,
-            "inputs": recipe.complete_inputs,
-            "code": module_digests(*recipe.code) if recipe.code else {},
-            "metadata": metadata,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "seconds": seconds,
-            "peak_memory_bytes": memory.read(),
-        }
-        write_atomically(sidecar.with_suffix(".safetensors"), data)
-        write_atomically(sidecar, json.dumps(record, indent=1, default=enum_value).encode())
-        if recipe.code:
-            write_atomically(self._latest(recipe), recipe.key.encode())
-        shutil.rmtree(sidecar.with_suffix(".work"), ignore_errors=True)
-        self._logged.add(recipe.key)
-        log.info("%s %s: computed in %.1f s", recipe.stage, recipe.key[:KEY_LETTERS], seconds)
 
-    def _read(self, stage: str, key: str) -> Artifact | None:
-        sidecar = self._sidecar(stage, key)
-        if not sidecar.exists():
-            return None
-        try:
-            record = json.loads(sidecar.read_bytes())
-            data = sidecar.with_suffix(".safetensors").read_bytes()
-            if hashlib.sha256(data).hexdigest() != record["sha256"]:
-                raise ValueError("checksum differs")
-            return Artifact(key, load(data), record["metadata"], record["seconds"], record["peak_memory_bytes"])
-        except (OSError, ValueError, KeyError) as error:
-            self._set_aside(sidecar, error)
-            return None
+def _load(place: Place) -> Artifact | None:
+    record = read_record(place)
+    if record is None:
+        return None
+    try:
+        data = read_bytes(place.tensors)
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise DamagedError("the tensors' checksum differs")
+        return Artifact(place.key, load(data), record.metadata, record.seconds, record.peak_memory_bytes)
+    except FileNotFoundError:
+        return None
+    except SafetensorError as error:
+        raise DamagedError(f"the tensors are none: {error}") from error
 
-    def _locate(self, stage: str, key: str) -> ArtifactFile | None:
-        sidecar = self._sidecar(stage, key)
-        if not sidecar.exists():
-            return None
-        path = sidecar.with_suffix(".safetensors")
-        try:
-            record = json.loads(sidecar.read_bytes())
-            if path not in self._verified:
-                with path.open("rb") as handle:
-                    if hashlib.file_digest(handle, "sha256").hexdigest() != record["sha256"]:
-                        raise ValueError("checksum differs")
-                self._verified.add(path)
-            return ArtifactFile(key, path, record["metadata"], record["seconds"], record["peak_memory_bytes"])
-        except (OSError, ValueError, KeyError) as error:
-            self._set_aside(sidecar, error)
-            return None
 
-    def _set_aside(self, sidecar: Path, error: Exception) -> None:
-        for path in (sidecar, sidecar.with_suffix(".safetensors")):
-            if path.exists():
-                os.replace(path, path.with_name(f"{path.name}.damaged"))
-        warnings.warn(
-            f"damaged store file {sidecar.with_suffix('')} ({error}): set aside as *.damaged and recomputed",
-            stacklevel=4,
-        )
+def _believed(read: Callable[[Place], T | None], place: Place, repair: bool = False) -> T | None:
+    """What `read` finds and can verify; `repair`, which needs the lock: what it cannot is set aside."""
+    try:
+        return read(place)
+    except DamagedError as error:
+        if repair:
+            for path in (place.sidecar, place.tensors):  # in this order, so that no new tensors meet an old sidecar
+                set_aside(path)
+            told = f"damaged store file {place} ({error}): set aside as *.damaged and recomputed"
+            warnings.warn(told, stacklevel=6)
+    except OtherFormatError as error:
+        if repair:
+            told = f"{place.stage}: an artifact of an earlier version cannot be verified and is computed anew ({error})"
+            warnings.warn(told, stacklevel=6)
+    return None
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -137,7 +137,7 @@ def test_killed_during_reconstruction_the_same_command_goes_on_at_the_next_unit(
     """SIGKILL after the second unit; the weights are bit-equal to those of a run that was let alone."""
     settings = ["adaround.iterations=5", "adaround.entries=8", "lsq.iterations=2", "lsq.entries=8"]
     words = ["quantizer=qdiffusion", "bits=w4a8", *QUICK, *(f"quantizer.{setting}" for setting in settings)]
-    killed, alone, units = tmp_path / "killed", tmp_path / "alone", "quantization/*.work/rounding/*.safetensors"
+    killed, alone, units = tmp_path / "killed", tmp_path / "alone", "quantization/*.work/rounding/*.record"
     finished = run_until(command(killed, *words), killed, units, 2)
     assert not list(killed.glob("quantization/*.json"))
     later = run_until(command(killed, *words), killed, units, len(finished) + 1)

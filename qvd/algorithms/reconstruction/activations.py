@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvd.store.files import DamagedError, read_bytes, reserve, sealed, sha256_of, unsealed, write_atomically
+
+LAYOUT = "layout"
+
 
 class CachedActivations:
     """One module's arguments or outputs for `num_entries` entries: nested tuples and dicts of tensors and constants.
@@ -18,6 +22,8 @@ class CachedActivations:
     Every tensor's first dimension must run over entries, each with the same number of rows (frames, pixels), as in
     diffusers' U-Nets and transformers, which fold frames and pixels into the batch entry by entry. Floating tensors are
     kept as bfloat16 and come back in their own type; what is no tensor is kept as it was in the first call.
+
+    The files' blocks are reserved as they are made: a `StoreError` says that a disk has no room for them.
     """
 
     def __init__(self, folder: Path, num_entries: int, structure: Any, leaves: list[dict[str, Any]]) -> None:
@@ -35,17 +41,35 @@ class CachedActivations:
 
     @classmethod
     def open(cls, folder: Path) -> CachedActivations:
-        """A cache that `seal` completed."""
-        return cls(folder, **json.loads((folder / "layout.json").read_text()))
+        """A cache that `seal` completed.
+
+        Raises:
+            DamagedError: a file is missing, or not what was written.
+        """
+        try:
+            layout = json.loads(unsealed(read_bytes(folder / LAYOUT)))
+            digests = [sha256_of(path) for path in _files(folder, layout["leaves"])]
+        except FileNotFoundError as error:
+            raise DamagedError(f"{error.filename} is missing") from error
+        except DamagedError as error:
+            raise DamagedError(f"{folder}: {error}") from error
+        if digests != layout.pop("sha256"):
+            raise DamagedError(f"{folder}: the checksum of an activation file differs")
+        return cls(folder, **layout)
 
     def seal(self) -> None:
-        """Write down the layout, so that another process can open the cache.
+        """Write down the layout and the files' checksums, so that another process can open the cache.
 
         Raises:
             TypeError: a value that is neither a tensor, nor JSON's, nor made of such.
         """
-        layout = {"num_entries": self.num_entries, "structure": self.structure, "leaves": self.leaves}
-        (self.folder / "layout.json").write_text(json.dumps(layout))
+        layout = {
+            "num_entries": self.num_entries,
+            "structure": self.structure,
+            "leaves": self.leaves,
+            "sha256": [sha256_of(path) for path in _files(self.folder, self.leaves)],
+        }
+        write_atomically(self.folder / LAYOUT, sealed(json.dumps(layout).encode()))
 
     def put(self, first: int, value: Any) -> None:
         """Keep a value for the entries from `first` on."""
@@ -82,8 +106,14 @@ class CachedActivations:
     def _map(self, number: int, leaf: dict[str, Any]) -> Tensor:
         shape = (self.num_entries, *leaf["shape"])
         stored = torch.bfloat16 if leaf["dtype"].startswith(("float", "bfloat")) else getattr(torch, leaf["dtype"])
-        size = torch.Size(shape).numel()
-        return torch.from_file(str(self.folder / f"{number}.bin"), shared=True, size=size, dtype=stored).view(shape)
+        size, path = torch.Size(shape).numel(), _files(self.folder, self.leaves)[number]
+        if not path.exists():
+            reserve(path, size * stored.itemsize)
+        return torch.from_file(str(path), shared=True, size=size, dtype=stored).view(shape)
+
+
+def _files(folder: Path, leaves: Sequence[Any]) -> list[Path]:
+    return [folder / f"{number}.bin" for number in range(len(leaves))]
 
 
 def _widened(dtype: torch.dtype) -> torch.dtype:

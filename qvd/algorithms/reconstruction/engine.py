@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from qvd.graph.sites import num_groups, weighted_layers
 from qvd.options.progress import Progress
 from qvd.options.reconstruction import AdaRoundSettings, LsqSettings
 from qvd.spec.quantization import LayerQuantization, Notes, Quantization
+from qvd.store.files import DamagedError
 
 Learner = Callable[[TrainedUnit, UnitData, torch.Generator], Errors | None]
 
@@ -141,9 +143,7 @@ class _Pass:
                 Replay(model, task.calibration, self.entries, called, units, store.folder(f"{self.phase}-{name}"))
                 for name, model in (("fp", task.denoiser), ("quantized", self.model))
             )
-            finished = list(takewhile(lambda unit: store.read(self._key(unit)) is not None, units))
-            for replay in (fp, quantized):
-                replay.resume(finished)
+            finished = self._resumed(store, units, (fp, quantized))
             for unit in task.progress(units, f"reconstructing {self.phase}"):
                 if unit not in finished:
                     part = self._reconstruct(unit, fp, quantized)
@@ -156,6 +156,19 @@ class _Pass:
                 layers |= part.layers
                 operands |= part.operands
         return Quantization(layers, operands, quantization.summary | _summary(layers, self.phase))
+
+    def _resumed(self, store: UnitStore, units: Sequence[str], replays: Sequence[Replay]) -> list[str]:
+        """The units that need not be learned again: their records, and the activations behind them, are whole."""
+        finished = list(takewhile(lambda unit: store.read(self._key(unit)) is not None, units))
+        try:
+            for replay in replays:
+                replay.resume(finished)
+        except DamagedError as error:
+            warnings.warn(f"unfinished {self.phase} reconstruction: {error}; it starts anew", stacklevel=2)
+            for replay in replays:
+                replay.resume([])
+            return []
+        return finished
 
     def _key(self, unit: str) -> str:
         return f"{self.phase}/{unit}"

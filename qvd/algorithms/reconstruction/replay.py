@@ -116,8 +116,13 @@ class Replay:
             self.obsolete.pop().remove()
 
     def resume(self, units: Sequence[str]) -> None:
-        """Take in the units that `answer` took in before the process was killed, in the same order."""
+        """Take in the units that `answer` took in before the process was killed, in the same order; none: start anew.
+
+        Raises:
+            DamagedError: activations of one of them are not what was written.
+        """
         answering: list[str] = []
+        self.finished = set()
         for unit in units:
             self.finished.add(unit)
             answering.append(unit)

@@ -9,11 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from qvd.store.files import write_atomically
+from qvd.store.files import DamagedError, make_folder, read_bytes, sealed, unsealed, write_atomically
 
 
 class UnitStore:
@@ -30,25 +29,26 @@ class UnitStore:
         """Keep tensors and JSON values under a name."""
         # Cloned, because safetensors refuses tensors that share memory.
         separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        data = save(separate, {"values": json.dumps(values)})
+        head = json.dumps({"key": key, "values": values}).encode()
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
+        make_folder(path.parent)
+        write_atomically(path, sealed(head + b"\n" + save(separate)))
 
     def read(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `write` kept under a name, or None."""
-        path = self._path(key)
-        if not path.exists():
+        """What `write` kept under a name, or None; a record that is damaged, or another name's, is none."""
+        try:
+            head, _, data = unsealed(read_bytes(self._path(key))).partition(b"\n")
+        except (FileNotFoundError, DamagedError):
             return None
-        with safe_open(path, "pt") as content:
-            return {k: content.get_tensor(k) for k in content.keys()}, json.loads(content.metadata()["values"])  # noqa: SIM118
+        content = json.loads(head)
+        return (load(data), content["values"]) if content["key"] == key else None
 
     def folder(self, name: str) -> Path:
         """A folder for larger files; they count only once a record says that they are complete."""
         return self.root / name
 
     def _path(self, key: str) -> Path:
-        return self.root / f"{key}.safetensors"
+        return self.root / f"{key}.record"
 
 
 @contextmanager
