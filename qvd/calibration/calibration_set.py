@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class CalibrationSet:
         """The entries of each sample (prompt), in the samples' order; where none is noted, each entry is one."""
         samples = self._column(SAMPLE_INDEX)
         return [(samples == sample).nonzero().flatten().tolist() for sample in samples.unique().tolist()]
+
+    def folds(self, most: int) -> list[list[int]]:
+        """The entries dealt out to `most` folds, or to as many as there are samples: whole samples, in turn."""
+        samples = self.by_sample()
+        return [sorted(chain(*samples[number::most])) for number in range(min(most, len(samples)))]
 
     def by_call(self, entries: Sequence[int] | None = None) -> list[list[int]]:
         """The set, or some entries, cut as the sampler of a single sample calls the denoiser: sample by sample,

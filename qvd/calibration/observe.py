@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.calibration_set import Batches, CalibrationSet
 from qvd.calibration.observers import HistogramObserver, Ranges
 from qvd.graph.finite import NotFiniteError, wider
 from qvd.graph.hooks import attention_operands_to, layer_inputs_to
 from qvd.graph.sites import channel_dim, operand_sites, weighted_layers
 from qvd.options.progress import Progress, no_progress
+
+FOLDS = 4
 
 
 @torch.inference_mode()
@@ -20,6 +23,8 @@ def observe(
     denoiser: nn.Module, calibration: CalibrationSet, batch_size: int = 16, progress: Progress = no_progress
 ) -> Ranges:
     """Statistics of every weighted layer's input and of every attention operand, in floating point.
+
+    Samples are dealt out to `FOLDS` folds, so that what comes of some can be judged on others.
 
     Args:
         denoiser: a diffusers model; unchanged afterwards.
@@ -32,10 +37,19 @@ def observe(
     layers = {name: HistogramObserver(channel_dim(layer)) for name, layer in weighted_layers(denoiser).items()}
     operands = {site: HistogramObserver(None) for site in operand_sites(denoiser)}
     dtype = next(denoiser.parameters()).dtype
-    layer_sinks = {site: _named(site, observer, dtype) for site, observer in layers.items()}
-    operand_sinks = {site: _named(site, observer, dtype) for site, observer in operands.items()}
-    with layer_inputs_to(denoiser, layer_sinks), attention_operands_to(denoiser, operand_sinks):
-        for batch in progress(calibration.batches(batch_size), "observe"):
+    folds = [calibration.batches_of(entries, batch_size).groups for entries in calibration.folds(FOLDS)]
+    fold_of_batch = [number for number, groups in enumerate(folds) for _ in groups]
+    batches, fold = Batches(calibration, [*chain(*folds)]), 0
+
+    def sinks(observers: Mapping[str, HistogramObserver]) -> dict[str, Callable[[Tensor], None]]:
+        return {
+            site: _named(site, lambda x, observer=observer: observer.update(x, fold), dtype)
+            for site, observer in observers.items()
+        }
+
+    with layer_inputs_to(denoiser, sinks(layers)), attention_operands_to(denoiser, sinks(operands)):
+        for number, batch in enumerate(progress(batches, "observe")):
+            fold = fold_of_batch[number]
             denoiser(**batch)
     observers = layers | operands
     unseen = [site for site, observer in observers.items() if observer.bounds is None]
@@ -44,12 +58,12 @@ def observe(
     return Ranges({site: observer.result() for site, observer in observers.items()})
 
 
-def _named(site: str, observer: HistogramObserver, dtype: torch.dtype) -> Callable[[Tensor], None]:
-    """The observer's `update`, with errors that say where and what to do."""
+def _named(site: str, take: Callable[[Tensor], object], dtype: torch.dtype) -> Callable[[Tensor], None]:
+    """An observer's update, with errors that say where and what to do."""
 
     def update(x: Tensor) -> None:
         try:
-            observer.update(x)
+            take(x)
         except NotFiniteError:
             kind = str(dtype).removeprefix("torch.")
             raise NotFiniteError(f"calibration: what {site} reads is not finite in {kind}; {wider(dtype)}") from None

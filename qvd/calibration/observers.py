@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class SiteRange:
         bounds: (2,) float64, the exact minimum and maximum.
         channel_min, channel_max: (channels,) float32.
         channel_mean: (channels,) float64. Operands without channels (softmax probabilities) have one.
+        fold_min, fold_max: (folds, channels) float32, the channel extremes of disjoint groups of samples.
     """
 
     histogram: Tensor
@@ -31,6 +32,16 @@ class SiteRange:
     channel_min: Tensor
     channel_max: Tensor
     channel_mean: Tensor
+    fold_min: Tensor
+    fold_max: Tensor
+
+    def without_fold(self, fold: int) -> SiteRange:
+        """What is known of the extremes without one of several folds; histogram and mean stay those of all."""
+        others = torch.arange(len(self.fold_min)) != fold
+        low, high = self.fold_min[others], self.fold_max[others]
+        bounds = torch.stack([low.min(), high.max()]).double()
+        extremes = {"channel_min": low.amin(0), "channel_max": high.amax(0), "fold_min": low, "fold_max": high}
+        return replace(self, bounds=bounds, **extremes)
 
     @property
     def low(self) -> float:
@@ -106,9 +117,13 @@ class HistogramObserver:
         self.counts = np.zeros(num_bins)
         self.bounds: tuple[float, float] | None = None
         self.num_rows = 0
+        self.folds: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Tensor, fold: int = 0) -> None:
         """Take in a tensor of any float type; the number of channels must not change between calls.
+
+        Args:
+            fold: the group of samples that it comes from.
 
         Raises:
             NotFiniteError: NaN or infinity in it.
@@ -127,6 +142,8 @@ class HistogramObserver:
             self.channel_max = torch.maximum(self.channel_max, high)
             self.channel_sum = self.channel_sum + total
         self.num_rows += rows[..., 0].numel()
+        known_low, known_high = self.folds.get(fold, (low, high))
+        self.folds[fold] = torch.minimum(known_low, low), torch.maximum(known_high, high)
         self._count(x)
 
     def _count(self, x: Tensor) -> None:
@@ -151,4 +168,6 @@ class HistogramObserver:
             channel_min=self.channel_min.cpu(),
             channel_max=self.channel_max.cpu(),
             channel_mean=(self.channel_sum / self.num_rows).cpu(),
+            fold_min=torch.stack([self.folds[fold][0] for fold in sorted(self.folds)]).cpu(),
+            fold_max=torch.stack([self.folds[fold][1] for fold in sorted(self.folds)]).cpu(),
         )

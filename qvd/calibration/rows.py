@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import accumulate, chain, pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvd.calibration.calibration_set import CalibrationSet
+from qvd.calibration.observe import FOLDS
 from qvd.graph.hooks import layer_inputs_to
 from qvd.graph.sites import Conv, Weighted, weighted_layers
 
@@ -69,16 +71,18 @@ def capture_rows(
     num_entries: int,
     seed: int = 0,
     sequences: Collection[str] = (),
-) -> dict[str, Tensor]:
-    """About `num_rows` `input_rows` of each named layer, from at most `num_entries` evenly spaced calibration entries.
+) -> dict[str, list[Tensor]]:
+    """About `num_rows` `input_rows` of each named layer, from about `num_entries` calibration entries, fold by fold.
 
-    Layers that read the same tensor get the same rows; those named in `sequences` get `input_sequences` instead.
+    Each of the `FOLDS` folds of `observe` gives as many, from evenly spaced entries of its own. Layers that read the
+    same tensor get the same rows; those named in `sequences` get `input_sequences` instead.
     """
     layers = weighted_layers(denoiser)
-    total = len(calibration)
-    keep = torch.linspace(0, total - 1, min(num_entries, total)).round().long().tolist()
-    subset = calibration.batches_of(keep, 8)
-    per_batch = -(-num_rows // len(subset))
+    folds = calibration.folds(FOLDS)
+    batches_of_fold = [
+        calibration.batches_of(evenly_spaced(entries, -(-num_entries // len(folds))), 8) for entries in folds
+    ]
+    per_batch = -(-num_rows // sum(map(len, batches_of_fold)))
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def sink(name: str) -> Callable[[Tensor], None]:
@@ -92,6 +96,18 @@ def capture_rows(
         return take
 
     with layer_inputs_to(denoiser, {name: sink(name) for name in rows}):
-        for batch in subset:
+        for batch in chain(*batches_of_fold):
             denoiser(**batch)
-    return {name: torch.cat(parts) for name, parts in rows.items()}
+    lengths = [len(batches) for batches in batches_of_fold]
+    return {name: [torch.cat(part) for part in _cut(parts, lengths)] for name, parts in rows.items()}
+
+
+def evenly_spaced(entries: Sequence[int], count: int) -> list[int]:
+    """`count` of the entries, or all, the first and the last among them."""
+    places = torch.linspace(0, len(entries) - 1, min(count, len(entries))).round().long()
+    return [entries[place] for place in places.tolist()]
+
+
+def _cut(parts: list[Tensor], lengths: Sequence[int]) -> list[list[Tensor]]:
+    ends = list(accumulate(lengths, initial=0))
+    return [parts[start:end] for start, end in pairwise(ends)]

@@ -95,6 +95,9 @@ class QVD(QVDOptions, PTQMethod):
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]
         if self.scri is ScriMode.off or not names:
             return {}, {}
+        num_samples = len(calibration.by_sample())
+        if self.scri is ScriMode.guarded and num_samples < self.min_samples:
+            return {}, {"scri_samples": num_samples, "scri_min_samples": self.min_samples}
         groups = transform_groups(denoiser, names, absorbing_norms(denoiser, calibration.take([0])))
         joint = {name for group in groups if group.heads for name in group.members}
         rows = capture_rows(denoiser, names, calibration, self.capture_rows, self.capture_entries, sequences=joint)

@@ -47,6 +47,9 @@ class QVDOptions(MethodOptions):
         htdq: the grid of temporal features.
         scri: shift and scale of the other activations.
         border_correction: shifts are taken back exactly on a convolution's zero padding (the public port does not).
+        min_samples: the prompts that `scri=guarded` needs, for it judges on prompts held out; with fewer it leaves
+            every channel as it is: one more prompt leaves a channel's range with probability 2/(n + 1), n being seen,
+            and a transform that makes room for no more than was seen clips it.
         tau_candidates: how many τ the scale search tries per shift.
         capture_rows: receptive fields kept per layer to judge SCRI on.
         capture_entries: calibration entries that they are drawn from.
@@ -63,6 +66,7 @@ class QVDOptions(MethodOptions):
     htdq: HtdqForm = HtdqForm.auto
     scri: ScriMode = ScriMode.guarded
     border_correction: bool = True
+    min_samples: int = 16
     tau_candidates: int = 10
     capture_rows: int = 512
     capture_entries: int = 32
@@ -71,9 +75,9 @@ class QVDOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tau_candidates", "capture_rows", "capture_entries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"quantizer.{name}={getattr(self, name)}: must be at least 1")
+        for name, least in (("min_samples", 2), ("tau_candidates", 1), ("capture_rows", 1), ("capture_entries", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"quantizer.{name}={getattr(self, name)}: must be at least {least}")
         for name, allowed in HAS[self.variant].items():
             value = getattr(self, name)
             if value not in allowed:

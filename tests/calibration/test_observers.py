@@ -95,3 +95,16 @@ def test_ranges_survive_the_round_trip(ranges):
     for site, seen in ranges.items():
         assert torch.equal(restored[site].histogram, seen.histogram)
         assert (restored[site].low, restored[site].high) == (seen.low, seen.high)
+
+
+def test_extremes_are_known_fold_by_fold_and_without_one():
+    observer, parts = HistogramObserver(-1), [torch.randn(7, 3) * (number + 1) for number in range(3)]
+    for number, part in ((2, parts[2]), (0, parts[0]), (1, parts[1]), (0, -parts[0])):
+        observer.update(part, number)
+    record = observer.result()
+    parts[0] = torch.cat([parts[0], -parts[0]])
+    assert torch.equal(record.fold_min, torch.stack([part.amin(0) for part in parts]))
+    assert torch.equal(record.fold_max, torch.stack([part.amax(0) for part in parts]))
+    others, without = torch.cat([parts[0], parts[2]]), record.without_fold(1)
+    assert torch.equal(without.channel_min, others.amin(0)) and torch.equal(without.channel_max, others.amax(0))
+    assert (without.low, without.high) == (others.min().item(), others.max().item())

@@ -74,7 +74,8 @@ EFFECTS: dict[str, dict[Stages, str]] = {
     },
     "LsqSettings": {METHOD: "iterations learning_rate batch_size entries"},
     "QVDOptions": {
-        METHOD: "variant htdq scri border_correction tau_candidates capture_rows capture_entries reconstruction"
+        METHOD: "variant htdq scri border_correction min_samples tau_candidates capture_rows capture_entries "
+        "reconstruction"
     },
     "PTQ4DMOptions": {CALIBRATION: "variant", METHOD: "momentum batch_size seed"},
     "QDiffusionOptions": {METHOD: "reconstruction running_stat momentum batch_size split_shortcuts seed"},

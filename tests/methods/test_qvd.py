@@ -72,6 +72,15 @@ def test_summary_and_notes(paper):
     assert {"td1", "td2", "td3", "skewness", "distinct_codes"} <= set(notes)
 
 
+def test_with_few_prompts_no_channel_is_transformed(unet, ranges, calibration, adapter):
+    """Four entries are four samples here: as many as are asked for, or one too few."""
+    enough, few = (quantize(QVD(min_samples=least, **SMALL), unet, ranges, calibration, adapter) for least in (4, 5))
+    assert any(layer.shift is not None or layer.scale is not None for layer in enough.layers.values())
+    assert all(layer.shift is None and layer.scale is None for layer in few.layers.values())
+    assert (few.summary["scri_samples"], few.summary["scri_min_samples"]) == (4, 5)
+    assert "scri_samples" not in enough.summary
+
+
 def test_boundary_weights_keep_eight_bits(unet, ranges, calibration, adapter):
     plain = QVD(scri=ScriMode.off, htdq=HtdqForm.off)
     quantization = quantize(plain, unet, ranges, calibration, adapter, "w4a8")
@@ -117,7 +126,8 @@ def test_floating_point_bits_change_nothing(method, unet, ranges, calibration, a
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("p_norm", 0.0), ("softmax_bits", 1), ("tau_candidates", 0), ("capture_rows", 0)]
+    ("field", "value"),
+    [("p_norm", 0.0), ("softmax_bits", 1), ("tau_candidates", 0), ("capture_rows", 0), ("min_samples", 1)],
 )
 def test_settings_are_checked(field, value):
     with pytest.raises(ValueError, match=f"quantizer.{field}={value}"):

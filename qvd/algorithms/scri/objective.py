@@ -7,7 +7,7 @@ search that tries a transform needs neither the codes nor the border of a layer 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -43,7 +43,9 @@ class ScriSite:
     """One layer as SCRI sees it.
 
     Attributes:
-        rows: (n, in_channels, taps) captured receptive fields, NaN on padding (`qvd.calibration.rows.input_rows`).
+        folds: captured receptive fields by fold of `record` (`qvd.calibration.rows.input_rows`), each (n, in_channels,
+            taps), NaN on padding.
+        judged: the fold that the layer is judged on, unseen by what is chosen; None: all are seen and judged on.
         attention: for q, k, v of one self-attention, whose rows are whole sequences; None for any other layer.
     """
 
@@ -51,9 +53,15 @@ class ScriSite:
     layer: Weighted
     bits: SiteBits
     record: SiteRange
-    rows: Tensor
+    folds: list[Tensor]
     settings: LayerSettings
     attention: AttentionShape | None = None
+    judged: int | None = None
+    weights: list[tuple[Tensor | None, QuantizedWeight]] = field(default_factory=list)  # known `final_weight`s
+
+    def held_out(self, fold: int) -> ScriSite:
+        """The layer as one sees it who knows all folds but one, judged on that."""
+        return replace(self, record=self.record.without_fold(fold), judged=fold)
 
     @property
     def role(self) -> str:
@@ -61,10 +69,27 @@ class ScriSite:
         return self.name.rpartition(".")[2]
 
     @cached_property
+    def rows(self) -> Tensor:
+        """(n, in_channels, taps): what the layer is judged on."""
+        return torch.cat(self.folds) if self.judged is None else self.folds[self.judged]
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """(n, in_channels, taps): what a grid's density is taken from."""
+        return (
+            self.rows if self.judged is None else torch.cat([f for n, f in enumerate(self.folds) if n != self.judged])
+        )
+
+    @cached_property
     def identity_grid(self) -> AffineGrid:
         """The grid of the untransformed input, from the streamed histogram."""
+        return activation_grid(self.record, self.n_bits, self.settings)
+
+    @property
+    def n_bits(self) -> int:
+        """Of the input."""
         assert self.bits.activation is not None, "SCRI sites have quantized inputs"
-        return activation_grid(self.record, self.bits.activation, self.settings)
+        return self.bits.activation
 
     @cached_property
     def valid(self) -> Tensor:
@@ -81,19 +106,15 @@ class ScriSite:
         """(n, out) the floating-point output without bias."""
         return self.inputs.flatten(1) @ self.layer.weight.detach().float().cpu().flatten(1).T
 
-    @cached_property
-    def _weights(self) -> list[tuple[Tensor | None, QuantizedWeight]]:
-        return []
-
     def final_weight(self, scale: Tensor | None) -> QuantizedWeight | None:
         """The layer's own integer weight behind a channel scale, searched once for each; None: floating point."""
         if self.bits.weight is None:
             return None
-        known = [weight for other, weight in self._weights if other is scale]
+        known = [weight for other, weight in self.weights if other is scale]
         if not known:
             folded = folded_weight(self.layer.weight.detach().float().cpu(), ChannelTransform(None, scale))
             known = [layer_weight(folded, self.bits.weight, self.settings)]
-            self._weights.append((scale, known[0]))
+            self.weights.append((scale, known[0]))
         return known[0]
 
 
@@ -102,7 +123,7 @@ def scri_sites(
     layers: Mapping[str, Weighted],
     plan: Mapping[str, SiteBits],
     ranges: Mapping[str, SiteRange],
-    rows: dict[str, Tensor],
+    rows: dict[str, list[Tensor]],
     settings: LayerSettings,
 ) -> list[ScriSite]:
     """The members of a group with what was captured of them, which is taken out of `rows`."""
@@ -110,8 +131,8 @@ def scri_sites(
     for name in group.members:
         captured, attention = rows.pop(name), None
         if group.heads is not None:  # whole sequences: (n, length, channels)
-            attention = AttentionShape(group.heads, captured.shape[1])
-            captured = captured.flatten(0, 1)[:, :, None]
+            attention = AttentionShape(group.heads, captured[0].shape[1])
+            captured = [fold.flatten(0, 1)[:, :, None] for fold in captured]
         sites.append(ScriSite(name, layers[name], plan[name], ranges[name], captured, settings, attention))
     return sites
 
@@ -122,7 +143,7 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
     With a transform, the range is the exact one of the streamed channel extremes, and the density within it that of the
     captured rows.
     """
-    if transform.is_identity:
+    if transform.is_identity and site.judged is None:
         return site.identity_grid
     low = transform(site.record.channel_min, 0).min().item()
     high = transform(site.record.channel_max, 0).max().item()
@@ -130,10 +151,10 @@ def input_grid(site: ScriSite, transform: ChannelTransform, coarse: bool = False
         counts = torch.ones(1, dtype=torch.int64)
     else:
         counts = torch.zeros(SAMPLE_BINS, dtype=torch.int64)
-        for part in pieces(site.inputs):
-            x = transform(site.inputs[part], 1).masked_fill(~site.valid[part], -torch.inf)
+        for part in pieces(site.seen):
+            x = transform(site.seen[part], 1).nan_to_num(-torch.inf)
             counts += bin_counts(x, SAMPLE_BINS, low, high)
-    n_bits, settings = site.identity_grid.n_bits, site.settings
+    n_bits, settings = site.n_bits, site.settings
     scale, zero_point = histogram_parameters(
         counts,
         low,

@@ -24,6 +24,7 @@ from qvd.options.scri import ScriMode
 from qvd.spec.quantization import LayerQuantization, Notes
 
 FINALISTS = 2
+MIN_FOLDS = 2  # with one sample there is nothing to judge a transform on but what it was made from
 
 
 @dataclass(frozen=True)
@@ -36,48 +37,90 @@ class ScriResult:
     identity_error: float
 
 
-def search(sites: Sequence[ScriSite], mode: ScriMode, tau_candidates: int) -> ScriResult:
-    """Choose one shift and scale for layers that read the same tensor.
+@dataclass(frozen=True)
+class Candidate:
+    """A transform as a recipe, to be made from any statistics.
 
-    A first round ranks all candidates with min-max weights and coarsely searched input ranges; the best two and the
-    identity are then judged exactly as they will be quantized. `ScriResult.error` is `group_error` of the chosen one.
+    Attributes:
+        shifted: whether channels are shifted to their centres.
+        step: τ on its way from max|x'| (0, no scaling) to the mean of the channels' |max| (1).
     """
 
-    def error(transform: ChannelTransform, coarse: bool) -> float:
-        return group_error(sites, transform, coarse)
+    shifted: bool
+    step: float
 
-    candidates = candidate_transforms(sites[0].record, mode, tau_candidates)
-    finalists = sorted(candidates, key=lambda t: error(t, coarse=True))[:FINALISTS]
-    identity_error = error(IDENTITY, coarse=False)
-    errors = [(identity_error if t.is_identity else error(t, coarse=False), t) for t in finalists]
-    if mode in (ScriMode.guarded, ScriMode.off):
-        errors.insert(0, (identity_error, IDENTITY))
-    best_error, best = min(errors, key=lambda e: e[0])
-    grids = {site.name: input_grid(site, best) for site in sites}
-    return ScriResult(best, grids, best_error, identity_error)
-
-
-def candidate_transforms(record: SiteRange, mode: ScriMode, tau_candidates: int) -> list[ChannelTransform]:
-    """Every transform of a mode except the identity of `guarded` (which `search` adds itself)."""
-    centre = (record.channel_max + record.channel_min) / 2
-    offered: dict[ScriMode, list[Tensor | None]] = {
-        ScriMode.guarded: [None, centre],
-        ScriMode.paper: [centre],
-        ScriMode.shift: [centre],
-        ScriMode.scale: [None],
-        ScriMode.off: [],
-    }
-    candidates = []
-    for shift in offered[mode]:
+    def transform(self, record: SiteRange) -> ChannelTransform:
+        """s and c for channels of these extremes; no c where τ cannot move."""
+        shift = (record.channel_max + record.channel_min) / 2 if self.shifted else None
         low, high = (b if shift is None else b - shift for b in (record.channel_min, record.channel_max))
         extent = torch.maximum(high, -low)
         largest, mean = extent.max().item(), extent.mean().item()
-        candidates.append(ChannelTransform(shift))
-        if mode is ScriMode.shift or not largest > mean > 0:
-            continue
-        for tau in torch.linspace(largest, mean, tau_candidates + 1)[1:]:
-            candidates.append(ChannelTransform(shift, (extent / tau).clamp(min=1)))
-    return candidates
+        if self.step == 0 or not largest > mean > 0:
+            return ChannelTransform(shift)
+        return ChannelTransform(shift, (extent / (largest + (mean - largest) * self.step)).clamp(min=1))
+
+
+NOTHING = Candidate(False, 0.0)
+SHIFTED: dict[ScriMode, tuple[bool, ...]] = {
+    ScriMode.guarded: (False, True),
+    ScriMode.paper: (True,),
+    ScriMode.shift: (True,),
+    ScriMode.scale: (False,),
+    ScriMode.off: (),
+}
+
+
+def candidates(mode: ScriMode, tau_candidates: int) -> list[Candidate]:
+    """Everything that a mode chooses from; the identity, which `off` and `guarded` have too, is not listed for them."""
+    steps = [0.0] if mode is ScriMode.shift else [i / tau_candidates for i in range(tau_candidates + 1)]
+    listed = [Candidate(shifted, step) for shifted in SHIFTED[mode] for step in steps]
+    return [c for c in listed if c != NOTHING] if mode is ScriMode.guarded else listed
+
+
+def search(sites: Sequence[ScriSite], mode: ScriMode, tau_candidates: int) -> ScriResult:
+    """Choose one shift and scale for layers that read the same tensor.
+
+    A first round ranks all candidates with min-max weights and coarsely searched input ranges; the best two are then
+    judged exactly as they will be quantized. `guarded` judges on samples that the candidate was not made from
+    (`held_out_choice`), the others on all that was captured.
+    """
+    record = sites[0].record
+    if mode is ScriMode.off or (mode is ScriMode.guarded and len(record.fold_min) < MIN_FOLDS):
+        error = group_error(sites, IDENTITY, coarse=False)
+        return _result(sites, IDENTITY, error, error)
+    if mode is ScriMode.guarded:
+        return held_out_choice(sites, candidates(mode, tau_candidates))
+    offered = [candidate.transform(record) for candidate in candidates(mode, tau_candidates)]
+    finalists = sorted(offered, key=lambda t: group_error(sites, t, coarse=True))[:FINALISTS]
+    error, best = min(((group_error(sites, t, coarse=False), t) for t in finalists), key=lambda e: e[0])
+    return _result(sites, best, error, group_error(sites, IDENTITY, coarse=False))
+
+
+def held_out_choice(sites: Sequence[ScriSite], offered: Sequence[Candidate]) -> ScriResult:
+    """The candidate with the least error on samples that it has not seen, or the identity.
+
+    Cross-validation over the folds of the calibration set, whole samples each: shift, scale and ranges from the other
+    folds, the error on this one. A candidate has to beat the identity by more than the standard error of their
+    difference over folds (Breiman et al. 1984, §3.4.3). What is chosen is then made from all folds.
+    """
+    views = [[site.held_out(fold) for site in sites] for fold in range(len(sites[0].record.fold_min))]
+
+    def errors(candidate: Candidate, coarse: bool) -> Tensor:
+        """(folds,)"""
+        return torch.tensor([group_error(view, candidate.transform(view[0].record), coarse) for view in views])
+
+    finalists = sorted(offered, key=lambda candidate: errors(candidate, coarse=True).sum().item())[:FINALISTS]
+    exact = [errors(candidate, coarse=False) for candidate in finalists]
+    best = min(range(len(finalists)), key=lambda number: exact[number].sum().item())
+    identity = errors(NOTHING, coarse=False)
+    gain = identity - exact[best]
+    wins = gain.mean() > gain.std() / len(gain) ** 0.5
+    transform = finalists[best].transform(sites[0].record) if wins else IDENTITY
+    return _result(sites, transform, (exact[best] if wins else identity).mean().item(), identity.mean().item())
+
+
+def _result(sites: Sequence[ScriSite], best: ChannelTransform, error: float, identity_error: float) -> ScriResult:
+    return ScriResult(best, {site.name: input_grid(site, best) for site in sites}, error, identity_error)
 
 
 def integrate(

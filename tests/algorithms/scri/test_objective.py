@@ -74,7 +74,7 @@ def test_joint_objective_is_the_attentions_output_error(unet, calibration, range
     """Against diffusers' own attention with the three layers converted, on the same captured sequences."""
     (group,) = (g for g in groups if QKV[0] in g.members)
     rows = capture_rows(unet, QKV, calibration, 128, 4, sequences=QKV)
-    sequences = rows[QKV[0]].clone()
+    sequences = torch.cat(rows[QKV[0]])
     layers = weighted_layers(unet)
     plan = {name: SiteBits(6, 6, "test") for name in QKV}
     sites = scri_sites(group, layers, plan, ranges, rows, SETTINGS)
@@ -94,7 +94,7 @@ def site(layer, rows, settings=SETTINGS, name="layer", bits=(4, 4), attention=No
     """A layer whose inputs were the valid entries of `rows` (n, in_channels, taps), NaN on the padding."""
     observer = HistogramObserver(-1)
     observer.update(rows.movedim(1, -1)[~rows[:, 0].isnan()])
-    return ScriSite(name, layer, SiteBits(*bits, "test"), observer.result(), rows, settings, attention)
+    return ScriSite(name, layer, SiteBits(*bits, "test"), observer.result(), [rows], settings, attention)
 
 
 def skewed_rows(taps, seed=0):
