@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 Features = Tensor | np.ndarray
+NEAR = 0.25  # of the distance between neighbours of one side
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,15 @@ def same_samples(a: Features, b: Features) -> bool:
         return False
     one, other = (rows[np.lexsort(rows.T)] for rows in (x.numpy(), y.numpy()))
     return np.array_equal(one, other)
+
+
+def near_copies(features: Features, reference: Features) -> int:
+    """How many videos lie far nearer to one of the reference than that one's own kind do: at less than a quarter of the
+    reference's median distance to the nearest neighbour (ours). A clip encoded once more is such a copy.
+    """
+    x, y = as_matrix(features), as_matrix(reference)
+    own = torch.cdist(y, y).fill_diagonal_(torch.inf)
+    return int((torch.cdist(x, y).amin(1) < NEAR * own.amin(1).median()).sum())
 
 
 def check_same_width(a: int, b: int) -> None:

@@ -10,13 +10,14 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metrics.extractors.base import VideoExtractor
-from metrics.frechet import Features, frechet_distance, frechet_infinity, same_samples
+from metrics.frechet import Features, frechet_distance, frechet_infinity, near_copies, same_samples
 from metrics.intervals import bootstrap_interval, paired_bootstrap_interval
 
 MINIMUM_VIDEOS = 8
 """Fewer say nothing, whatever the extractor."""
 
 RECOMMENDED_VIDEOS = 2048
+SHARED = 0.1  # of the videos: fewer near copies on the other side happen
 
 
 class FVDReport(TypedDict):
@@ -94,25 +95,37 @@ def check_enough_videos(n_videos: int, n_reference: int) -> None:
 
 
 def bias_warning(features: Features, reference: Features) -> tuple[str, ...]:
-    """What must be known of the FVD of these sets; empty for enough videos."""
+    """What must be known of the FVD of these sets; empty for enough videos that are not the reference's."""
     fewest = min(len(features), len(reference))
     if same := same_warning(features, reference):
         return same
-    few = fewest < RECOMMENDED_VIDEOS
-    return (f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}",) if few else ()
+    few = (f"fvd is biased upwards: {fewest} videos, fewer than {RECOMMENDED_VIDEOS}",)
+    return (*copies_warning(features, reference), *(few if fewest < RECOMMENDED_VIDEOS else ()))
 
 
 def infinity_warning(features: Features, reference: Features) -> tuple[str, ...]:
     """What must be known of FVD∞ of these sets; empty for enough videos, and for the same ones on both sides."""
     enough = 2 * features.shape[1]
-    few = min(len(features), len(reference)) < enough and not same_samples(features, reference)
-    return (f"fvd_inf is too high: fewer than {enough} videos",) if few else ()
+    if same_samples(features, reference) or min(len(features), len(reference)) >= enough:
+        return ()
+    if copies_warning(features, reference):
+        return (f"fvd_inf is too low: fewer than {enough} videos, and the sides share some",)
+    return (f"fvd_inf is too high: fewer than {enough} videos",)
 
 
 def same_warning(features: Features, reference: Features) -> tuple[str, ...]:
     """That there is nothing to compare, where there is not."""
     same = same_samples(features, reference)
     return (f"both sides are the same {len(features)} videos",) if same else ()
+
+
+def copies_warning(features: Features, reference: Features) -> tuple[str, ...]:
+    """That what takes the sides for independent cannot, where a tenth of the videos or more are on both."""
+    count = near_copies(features, reference)
+    if count < SHARED * len(features):
+        return ()
+    taken = "fvd_inf, kvd and intervals take the sides for independent, and are too low"
+    return (f"{count} of {len(features)} videos are on both sides, or nearly: {taken}",)
 
 
 class FrechetVideoDistance(Metric):

@@ -125,3 +125,17 @@ def test_extractor_rejects_what_it_cannot_take(extractor):
         extractor(torch.zeros(1, 4, 3, 8, 8))
     with pytest.raises(ValueError, match="tiny needs at least 2 frames, got 1"):
         extractor(torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_copies_on_the_other_side_are_said():
+    """A part of the same videos, or all of them encoded once more: no distance to be read."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(24, 64, generator=generator)
+    again = x + 0.02 * torch.randn(24, 64, generator=generator)
+    for copies, count in ((x[:20], 20), (again, 24)):
+        warning = fvd_report(x, copies)["warning"]
+        assert warning.startswith(f"{count} of 24 videos are on both sides, or nearly: ")
+        assert "fvd_inf is too low" in warning and "too high" not in warning
+    others = torch.randn(24, 64, generator=generator)
+    assert "both sides" not in fvd_report(x, others)["warning"]
+    assert "both sides" not in fvd_report(x, torch.cat([x[:2], others]))["warning"]
