@@ -58,9 +58,9 @@ def reading_note() -> str:
 
 
 def rank_notes(settings: Sequence[Setting]) -> list[str]:
-    """By what test arms are ranked, and why some have no rank."""
+    """By what test arms are ranked, and what could not be tested."""
     ranked = any(setting.group(arm) is not None for setting in settings for arm in setting.arms.values())
-    untested = [f"No rank: {line}." for setting in settings for line in setting.untested if len(setting.arms) > 1]
+    untested = [f"Not compared: {line}." for setting in settings for line in setting.untested if len(setting.arms) > 1]
     return [*([f"{rank_note()}."] if ranked else []), *dict.fromkeys(untested)]
 
 

@@ -92,7 +92,7 @@ def test_too_few_videos_are_said_and_not_tested(arms):
     assert not setting.tested and "N = 5: a paired test at 0.05 needs at least 6 videos." in comparisons_markdown(
         [setting]
     )
-    assert "No rank: N = 5: a paired test" in build_table(few, settings=[setting]).caption
+    assert "Not compared: N = 5: a paired test" in build_table(few, settings=[setting]).caption
     assert comparison_figures([setting]) == {}
 
 
