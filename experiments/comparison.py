@@ -136,13 +136,14 @@ def _compare(name: str, arms: dict[str, ArmMetrics]) -> Setting:
 
 def _ratios(metric: Metric, arms: Mapping[str, ArmMetrics], untested: list[str]) -> dict[Pair, DistanceComparison]:
     found: dict[Pair, DistanceComparison] = {}
-    for a, b in combinations((arm for arm in arms.values() if metric.key in arm.scores.replicates), 2):
-        of_a, of_b = a.estimate(metric.key).value, b.estimate(metric.key).value
-        assert of_a is not None and of_b is not None, "what was resampled has a value"
+    resampled = [
+        (arm, arm.scores.replicates[metric.key]) for arm in arms.values() if metric.key in arm.scores.replicates
+    ]
+    for (a, of_a), (b, of_b) in combinations(resampled, 2):
+        one, other = a.estimate(metric.key).value, b.estimate(metric.key).value
+        assert one is not None and other is not None, "what was resampled has a value"
         try:
-            found[a.name, b.name] = compare_replicates(
-                of_a, of_b, a.scores.replicates[metric.key], b.scores.replicates[metric.key]
-            )
+            found[a.name, b.name] = compare_replicates(one, other, of_a, of_b)
         except ValueError as error:
             untested.append(f"{metric.name} of {a.name} against {b.name}: {error}")
     return found

@@ -14,7 +14,8 @@ from experiments.comparison import Setting
 from experiments.report.comparison_tables import comparison_tables, reading_notes
 from experiments.report.figures import figure_pngs
 from experiments.report.media import apng_bytes, grid_image, png_bytes
-from experiments.report.table import build_table, describe_model
+from experiments.report.notes import describe_model
+from experiments.report.table import build_table
 from experiments.report.tabular import Table
 from experiments.result import ArmResult
 from metrics.declaration import Place

@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from experiments.comparison import Setting, group_of
-from experiments.report.comparison_tables import rank_note
+from experiments.report.notes import (
+    limit_notes,
+    prompt_notes,
+    protocol_notes,
+    rank_notes,
+    reading_note,
+    shown_metrics,
+)
 from experiments.report.published import PUBLISHED
 from experiments.report.tabular import MISSING, Cell, Column, Table, render_terminal, to_csv, to_markdown
 from experiments.result import ArmMetrics, FailedJob
-from metrics.declaration import Compared, Metric, Place
-from metrics.registry import declared_metrics
+from metrics.declaration import Metric, Place
 
 __all__ = ["Table", "build_table", "published_table", "render_terminal", "to_csv", "to_markdown"]
 
@@ -48,12 +54,12 @@ def build_table(
         columns=columns,
         rows=rows,
         notes=[
-            *_protocol_notes(arms),
+            *protocol_notes(arms),
             *_missing_notes(arms),
-            *_prompt_notes(arms),
-            _reading_note(),
-            *_limit_notes(),
-            *_rank_notes(settings),
+            *prompt_notes(arms),
+            reading_note(),
+            *limit_notes(),
+            *rank_notes(settings),
         ],
         appendix=published_table(embedded=any(arm.conditions.embedded for arm in arms)),
     )
@@ -98,11 +104,7 @@ def published_table(embedded: bool = True) -> Table:
 
 def _columns() -> list[Filled]:
     """The columns that every table has: the arm, the declared metrics, what the arm costs."""
-    return [*_ARM_COLUMNS, *(_metric_column(metric) for metric in _shown_metrics()), *_COST_COLUMNS]
-
-
-def _shown_metrics() -> list[Metric]:
-    return [metric for metric in declared_metrics() if metric.place is not None]
+    return [*_ARM_COLUMNS, *(_metric_column(metric) for metric in shown_metrics()), *_COST_COLUMNS]
 
 
 def _metric_column(metric: Metric) -> Filled:
@@ -157,32 +159,9 @@ def _stage_columns(arms: Sequence[ArmMetrics]) -> list[Filled]:
     return columns
 
 
-def describe_model(arm: ArmMetrics) -> str:
-    name = arm.conditions.model
-    if arm.conditions.random_weights:
-        return f"{name} (random weights: memory and time, no quality)"
-    return f"{name} (embedded tiny model)" if arm.conditions.embedded else name
-
-
-def _protocol_notes(arms: Sequence[ArmMetrics]) -> list[str]:
-    """What the numbers were measured with: one note if all arms share it, else one per group of arms."""
-    groups: dict[str, list[str]] = {}
-    for arm in arms:
-        on, side, extractor = arm.conditions, arm.conditions.resolution, arm.conditions.extractor
-        note = (
-            f"model {describe_model(arm)}; protocol {on.protocol}; N = {on.n_videos} videos of {on.num_frames} "
-            f"frames at {side}×{side} px; reference {on.reference}; FVD extractor {extractor.name} "
-            f"(sha256 {extractor.sha256[:12]})"
-        )
-        groups.setdefault(note, []).append(arm.name)
-    if len(groups) == 1:
-        return [f"Measured with: {next(iter(groups))}."]
-    return [f"Measured with ({', '.join(names)}): {note}." for note, names in groups.items()]
-
-
 def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
     """Why each n/a is one: the reason that the arm itself gives, else what follows from what it is."""
-    why_fp_has_none = {metric.key: metric.why_fp_has_none for metric in _shown_metrics()}
+    why_fp_has_none = {metric.key: metric.why_fp_has_none for metric in shown_metrics()}
     reasons: dict[str, list[str]] = {}
     for arm in arms:
         for column, fill in _columns():
@@ -196,38 +175,6 @@ def _missing_notes(arms: Sequence[ArmMetrics]) -> list[str]:
             if header not in names:
                 names.append(header)
     return [f"{MISSING}: {', '.join(headers)}: {reason}." for reason, headers in reasons.items()]
-
-
-def _prompt_notes(arms: Sequence[ArmMetrics]) -> list[str]:
-    """Which prompts were cut, once for all arms of a run."""
-    return list(dict.fromkeys(f"{cut.note}." for arm in arms for cut in arm.prompts_cut))
-
-
-def _reading_note() -> str:
-    """What headers and brackets mean."""
-    *names, last = (metric.name for metric in _shown_metrics() if metric.compares_with is Compared.fp)
-    return (
-        "↓ lower is better, ↑ higher is better; [low, high] is the 95 % interval over videos, of a mean by the "
-        "studentized bootstrap, which at N = 128 holds it in 95 % of runs, in 93 % where scores have heavy tails; "
-        f"{', '.join(names)} and {last} compare with the FP model's videos of the same seeds and prompts; MB is the "
-        "denoiser as stored, MB theor. at its bits; TBOPs are 10¹² bit operations (MACs · weight bits · activation "
-        "bits) per denoiser call and batch entry; Calib. is capturing, observing and quantizing."
-    )
-
-
-def _rank_notes(settings: Sequence[Setting]) -> list[str]:
-    """By what test arms are ranked, and why some have no rank."""
-    untested = [f"No rank: {line}." for setting in settings for line in setting.untested if len(setting.arms) > 1]
-    return [*([f"{rank_note()}."] if any(setting.tested for setting in settings) else []), *dict.fromkeys(untested)]
-
-
-def _limit_notes() -> list[str]:
-    """What brackets of single columns mean beyond that, and in which runs they hold their value more or less often."""
-    limits: dict[str, list[str]] = {}
-    for metric in _shown_metrics():
-        if metric.limits and metric.place is not Place.CSV:
-            limits.setdefault(metric.limits, []).append(metric.name)
-    return [f"The interval of {' and '.join(names)} {words}." for words, names in limits.items()]
 
 
 _ARM_COLUMNS: list[Filled] = [

@@ -92,7 +92,7 @@ def test_too_few_videos_are_said_and_not_tested(arms):
     assert not setting.tested and "N = 5: a paired test at 0.05 needs at least 6 videos." in comparisons_markdown(
         [setting]
     )
-    assert "No rank: N = 5: a paired test" in build_table(few, settings=[setting]).caption
+    assert "Not compared: N = 5: a paired test" in build_table(few, settings=[setting]).caption
     assert comparison_figures([setting]) == {}
 
 
@@ -183,5 +183,8 @@ def test_scores_survive_their_file(rivals, tmp_path):
         read_scores(tmp_path / "scores.csv")
 
 
-def test_tables_without_comparisons_are_as_before(rivals):
+def test_tables_without_ranks_do_not_explain_them(rivals):
     assert "Rank" not in to_markdown(build_table(rivals))
+    alone = rivals[:2]  # FP and one arm, compared by CLIPSIM
+    (setting,) = compare_arms(alone)
+    assert set(setting.tested) == {"clipsim"} and "Rank" not in to_markdown(build_table(alone, settings=[setting]))
