@@ -86,9 +86,9 @@ class ArmReader:
         variant: str | None = None,
     ) -> Arm:
         parsed = Bits.parse(str(bits))
-        if name == FP or parsed.is_float:  # either word alone asks for the FP model
-            name, node, parsed = FP, load_choice("quantizer", FP), FLOATING_POINT
         choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer", self.trusted)
+        if name == FP or parsed.is_float:  # either word alone asks for the FP model, whatever the method is told
+            name, choice, parsed = FP, read_choice(load_choice("quantizer", FP), "quantizer"), FLOATING_POINT
         set_here = [f"quantizer.{key!s}={value}" for key, value in options.items()]
         words = (f"quantizer={name}", f"bits={parsed}", *set_here)
         return Arm(variant or name, checked_name(name, "quantizer"), choice, parsed, n_videos, words)
