@@ -89,7 +89,7 @@ def _check_shape(config: DictConfig, trusted: tuple[str, ...]) -> None:
     for key in map(str, config):
         if key not in (*OWN_KEYS, *KINDS, "experiment", "hydra"):
             raise ValueError(f"{key}={config[key]}: no such option; {nearest(key, [*OWN_KEYS, *KINDS])}")
-    if list(config.trusted) != list(trusted):
+    if config.trusted != list(trusted):
         raise ValueError(f"trusted={config.trusted}: packages are trusted on the command line alone")
     if not OmegaConf.is_dict(config.experiment):
         raise ValueError(f"experiment={config.experiment}: must have a name and arms, as in conf/experiment")

@@ -87,9 +87,9 @@ class ArmReader:
         variant: str | None = None,
     ) -> Arm:
         parsed = Bits.parse(str(bits))
-        if name == FP or parsed.is_float:  # either word alone asks for the FP model
-            name, node, parsed = FP, load_choice("quantizer", FP), FLOATING_POINT
         choice = read_choice(cast(DictConfig, OmegaConf.merge(node, options)), "quantizer", self.trusted)
+        if name == FP or parsed.is_float:  # either word alone asks for the FP model, whatever the method is told
+            name, choice, parsed = FP, read_choice(load_choice("quantizer", FP), "quantizer"), FLOATING_POINT
         words = (f"quantizer={name}", f"bits={parsed}", *option_words(options, "quantizer"))
         called = variant or checked_name(choice.options.name, "quantizer.name")
         return Arm(called, checked_name(name, "quantizer"), choice, parsed, n_videos, words)

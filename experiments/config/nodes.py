@@ -63,19 +63,21 @@ def read_choice(node: DictConfig, where: str, trusted: Sequence[str] = ()) -> Ch
     content = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
     content.pop("_variants_", None)
     target = check_trusted(content.pop("_target_", None), f"{where}._target_", trusted)
-    key = "_options_" if "_options_" in content else "_target_"
-    cls = find_class(content.pop("_options_", target), f"{where}.{key}", trusted)
+    named_by = "_options_" if "_options_" in content else "_target_"
+    cls = find_class(content.pop("_options_", target), f"{where}.{named_by}", trusted)
     if not (issubclass(cls, KINDS[where]) and is_dataclass(cls)):
-        raise ValueError(f"{where}.{key}={cls.__module__}.{cls.__qualname__}: must extend {KINDS[where].__name__}")
+        raise ValueError(f"{where}.{named_by}={cls.__module__}.{cls.__qualname__}: must extend {KINDS[where].__name__}")
     check_values(content, where)
     _check_keys(content, cls, where)
-    try:
-        options = OmegaConf.merge(_writable(OmegaConf.structured(cls)), content)
-        check_values(OmegaConf.to_container(options), where)  # once more: "1e99" was a text
-        return Choice(where, target, OmegaConf.to_object(options), tuple(trusted))
-    except OmegaConfBaseException as error:
-        said = error.msg.splitlines()[0] if error.msg else str(error)
-        raise ValueError(f"{where}.{error.full_key}: {said}" if error.full_key else f"{where}: {said}") from error
+    options = _writable(OmegaConf.structured(cls))
+    for key, value in content.items():
+        try:
+            options = cast(DictConfig, OmegaConf.merge(options, {key: value}))
+        except OmegaConfBaseException as error:
+            said = error.msg.splitlines()[0] if error.msg else str(error)
+            raise ValueError(f"{where}.{error.full_key or key}: {said}") from error
+    check_values(OmegaConf.to_container(options), where)  # once more: "1e99" was a text
+    return Choice(where, target, OmegaConf.to_object(options), tuple(trusted))
 
 
 def _check_keys(content: dict[str, Any], cls: type, where: str) -> None:

@@ -82,7 +82,7 @@ SECRETS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_AC
 
 @pytest.mark.full
 def test_no_secret_of_the_environment_is_written_anywhere(small_run, tmp_path):
-    """The run folder, wandb's files in it, the store and both streams, of a run that ends well and of one with a bug."""
+    """Run folder, wandb's files in it, store and terminal, of a run that ends well and of one that is refused."""
     copy, marker = small_run.copy(tmp_path / "copy"), "5ecret" * 6 + "0000"  # as long as wandb's keys
     environment = {**os.environ, **dict.fromkeys(SECRETS, marker)}
     words = [*copy.command, "tracking=offline", f"hydra.run.dir={tmp_path}/logged"]

@@ -178,6 +178,9 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["experiment.arms=[1]"], r"experiment\.arms\[0\]=1: must be a mapping"),
         (["experiment.arms=[{quantizer:naive}]"], r"experiment\.arms\[0\]\.bits=None: allowed are"),
         (["quantizer.calibration=5"], r"quantizer\.calibration=5: must be a group of options"),
+        (["quantizer=fp", "quantizer.p_norm=nan"], r"quantizer\.p_norm=nan: must be finite"),
+        (["bits=fp", "quantizer.p_norm=0"], r"quantizer\.p_norm=0\.0: must be in"),
+        (["quantizer.only={a: 1}"], r"quantizer\.only: "),
         (["workers=0"], "workers=0: must be an integer of at least 1"),
         (["experiment.arms=[{quantizer: qvd, bit: w8a8}]"], r"arms\[0\]\.bit: allowed are .*did you mean bits\?"),
         (
