@@ -10,12 +10,12 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from qvd.calibration.calibration_set import CalibrationSet
 from qvd.store.artifacts import ArtifactFile
 from qvd.store.digest import fingerprint
+from qvd.store.tensors import open_tensors
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class StoredVideos:
         end_file = max(bisect_left(self._starts, chosen.stop), first_file + 1)  # one, even for no videos
         for number in range(first_file, end_file):
             first = self._starts[number]
-            with safe_open(self.files[number], "pt") as content:
+            with open_tensors(self.files[number]) as content:
                 parts.append(content.get_slice("videos")[max(0, chosen.start - first) : chosen.stop - first])
         return torch.cat(parts)
 
 
 def _count(path: Path) -> int:
-    with safe_open(path, "pt") as content:
+    with open_tensors(path) as content:
         return content.get_slice("videos").get_shape()[0]

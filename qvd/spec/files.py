@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from qvd.spec.quantization import Quantization
 from qvd.store.files import write_atomically
+from qvd.store.tensors import open_tensors
 
 FORMAT_VERSION = 1
 FILE = "quantization.safetensors"
@@ -29,12 +29,12 @@ def load(folder: str | Path) -> Quantization:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: a file that is none of ours, or of a newer version.
+        ValueError: a file that is damaged, none of ours, or of a newer version.
     """
     path = Path(folder) / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no quantized model there ({FILE} is missing)")
-    with safe_open(path, "pt") as content:
+    with open_tensors(path) as content:
         metadata = content.metadata() or {}
         version = metadata.get("format_version", "none")
         if not version.isdigit() or int(version) > FORMAT_VERSION:

@@ -29,6 +29,7 @@ from qvd.store.records import OtherFormatError, verify
 from qvd.store.transfer import export_artifacts, import_artifacts
 
 BAD, NOT_WHOLE, INTERRUPTED = 2, 1, 130
+WIDE = 400  # columns where nobody looks, so that no name is folded
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -170,8 +171,7 @@ def _show(names: list[str], rows: list[list[str]]) -> None:
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 240, crop=False)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 if __name__ == "__main__":
