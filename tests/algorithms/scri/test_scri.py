@@ -1,5 +1,7 @@
 """SCRI's search on single layers: guarded, never worse than identity on samples held out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -78,11 +80,12 @@ def test_what_fits_the_samples_seen_alone_is_not_chosen():
     generator = torch.Generator().manual_seed(0)
     folds = [torch.randn(50, 6, generator=generator) * 0.05 for _ in range(FOLDS)]
     for number, fold in enumerate(folds):
-        fold[:, number] = torch.linspace(-4.5, 4.5, 50)
+        fold[:, number] = torch.special.ndtri(torch.linspace(0.01, 0.99, 50)) * 1.5
     torch.manual_seed(0)
-    site = site_of_folds(nn.Linear(6, 5), folds, [fold[:, :, None] for fold in folds], (8, 4))
+    site = site_of_folds(nn.Linear(6, 5), folds, [fold[:, :, None] for fold in folds])
+    site = replace(site, settings=replace(SETTINGS, activation_range=RangeMethod.minmax))
     in_sample = search([site], ScriMode.scale, tau_candidates=8)
-    assert in_sample.transform.scale is not None and in_sample.error < 0.8 * in_sample.identity_error
+    assert in_sample.transform.scale is not None and in_sample.error < in_sample.identity_error
     assert search([site], ScriMode.guarded, tau_candidates=8).transform.is_identity
 
 
