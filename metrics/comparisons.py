@@ -6,6 +6,7 @@ before the intervals of each alone part. Nothing here knows what an arm is: scor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -135,8 +136,9 @@ class DistanceComparison:
 
     Attributes:
         ratio: of A's to B's; below 1, A is nearer.
-        interval: 95 % percentile bootstrap interval, videos of A, B and the reference resampled together.
-        p: two-sided: twice the smaller share of replicates on one side of 1, at least 2 in their number.
+        interval: 95 %, ratio · exp(± 1.96 s), s the standard deviation of the ratio's logarithm over resampled videos,
+            those of A, B and the reference together: as the distances' own, `metrics.intervals.log_interval`.
+        p: two-sided, of a ratio of 1, by the same normal distribution of the logarithm.
     """
 
     ratio: float
@@ -173,10 +175,12 @@ def compare_replicates(a: float, b: float, resampled_a: Tensor, resampled_b: Ten
     """
     if not (a > 0 and b > 0 and resampled_a.min() > 0 and resampled_b.min() > 0):
         raise ValueError("features equal to the reference's: there is no ratio where a distance is zero")
-    logs = (resampled_a / resampled_b).log()
-    low, high = torch.quantile(logs, torch.tensor([0.025, 0.975], dtype=torch.float64)).exp().tolist()
-    share = min((logs <= 0).double().mean().item(), (logs >= 0).double().mean().item())
-    return DistanceComparison(a / b, (low, high), min(1.0, max(2 * share, 2 / len(logs))))
+    logarithm, spread = math.log(a / b), (resampled_a / resampled_b).log().std().item()
+    if spread == 0:
+        return DistanceComparison(a / b, (a / b, a / b), float(a == b))
+    width = float(stats.norm.ppf(0.975)) * spread
+    p = float(2 * stats.norm.sf(abs(logarithm) / spread))
+    return DistanceComparison(a / b, (math.exp(logarithm - width), math.exp(logarithm + width)), p)
 
 
 def check_scores(a: Tensor, b: Tensor) -> None:

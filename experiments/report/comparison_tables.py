@@ -131,7 +131,7 @@ def _ratios(setting: Setting, metric: Metric) -> Table:
         for (a, b), ratio in setting.ratios[metric.key].items()
         if setting.arms[a].bits == setting.arms[b].bits
     ]
-    notes = ["pairs resampled together, 95 % percentile interval; p uncorrected; for the distances at this N."]
+    notes = ["the same videos resampled for both arms; p uncorrected; of the distances at this N."]
     return Table(", ".join(filter(None, (header, setting.name))), columns, rows, notes)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from metrics.comparisons import compare_all, compare_distances, compare_scores, holm, ranks
+from metrics.comparisons import compare_all, compare_distances, compare_replicates, compare_scores, holm, ranks
 
 
 def scores(n=64, offset=0.0, noise=1.0, seed=0):
@@ -81,7 +81,7 @@ def test_the_nearer_set_is_told_and_where_none_is_nothing_is():
     z = torch.randn(96, 5, generator=generator)
     near, far, as_near = (z + s * torch.randn(96, 5, generator=generator) for s in (0.3, 0.9, 0.3))
     told = compare_distances(near, far, z, replicates=200)
-    assert told.ratio < told.interval[1] < 1 and told.p == 2 / 200
+    assert told.interval[0] < told.ratio < told.interval[1] < 1 and told.p < 1e-3
     untold = compare_distances(near, as_near, z, replicates=200)
     assert untold.interval[0] < 1 < untold.interval[1] and untold.p > 0.05
     back = compare_distances(far, near, z, replicates=200)
@@ -109,3 +109,13 @@ def test_identical_sets_have_no_ratio():
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="no ratio where a distance is zero"):
         compare_distances(x, 2 * x, x)
+
+
+def test_a_ratio_is_measured_in_the_spread_of_its_logarithm():
+    resampled_a = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+    found = compare_replicates(3.0, 2.0, resampled_a, torch.ones(4, dtype=torch.float64))
+    spread = math.log(2) * math.sqrt(5 / 3)
+    assert found.interval == pytest.approx((1.5 * math.exp(-1.96 * spread), 1.5 * math.exp(1.96 * spread)), rel=1e-4)
+    assert found.p == pytest.approx(math.erfc(math.log(1.5) / spread / math.sqrt(2)))
+    assert compare_replicates(2.0, 2.0, resampled_a, resampled_a).p == 1
+    assert compare_replicates(4.0, 2.0, 2 * resampled_a, resampled_a).interval == (2, 2)

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from metrics.comparisons import compare_distances
 from metrics.frechet import frechet_distance, frechet_infinity
 from metrics.intervals import bootstrap_interval, infinity_interval, paired_bootstrap_interval
 from metrics.kernel import kernel_distance
@@ -114,6 +115,19 @@ def test_distances_of_pairs(kind, low, high, generator):
         kind, generator, lambda *pair: paired_bootstrap_interval(*pair, replicates=100), frechet_distance, 300
     )
     assert low <= found <= high
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("shifted", 0.91, 0.99), ("alike", 0.86, 0.97), ("tipping", 0.91, 1)]
+)
+def test_ratios_of_distances(kind, low, high, generator):
+    """Of two arms with errors of their own, those of one 1.3 times as large."""
+    found = []
+    for _ in range(200):
+        (x, reference), (other, its_reference) = features(kind, generator), features(kind, generator)
+        found.append(compare_distances(x, reference + 1.3 * (other - its_reference), reference, replicates=100))
+    expected = math.exp(sum(math.log(each.ratio) for each in found) / len(found))
+    assert low <= share_of(torch.tensor([each.interval for each in found], dtype=torch.float64), expected) <= high
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("shifted", 0.92, 0.98), ("alike", 0.90, 1), ("heavy", 0.80, 0.96)])
