@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 EXTRACTORS = ("styleganv", "i3d", "videomae", "shapes_classifier")
 
@@ -128,7 +128,7 @@ class Protocol:
             raise ValueError(f"protocol.extractor={self.extractor}: allowed are {', '.join(EXTRACTORS)}")
         for field in ("extractor_weights", "lpips_weights"):
             path = getattr(self, field)
-            if path is not None and not Path(path).is_file():
+            if path is not None and not os.path.isfile(path):
                 raise ValueError(f"protocol.{field}={path}: no such file")
 
     @property

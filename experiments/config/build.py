@@ -22,6 +22,7 @@ from qvd.options.model import MOST_STEPS, Offload
 from qvd.options.values import check_values
 
 MAX_WORKERS = 4  # unless the command line says otherwise: each holds a model of its own
+LONGEST_NAME = 255  # bytes of a file's name, on nearly every file system
 OWN_KEYS = ("bits", "seed", "device", "n_videos", "num_inference_steps", "objective", "workers", "store", "trusted")
 
 
@@ -139,7 +140,9 @@ def _store(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"store={value!r}: must be a folder")
     path = Path(value).absolute()
-    existing = next(place for place in (path, *path.parents) if place.exists())
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"store={value}: a folder's name has at most {LONGEST_NAME} bytes")
+    existing = next(place for place in (path, *path.parents) if os.path.exists(place))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"store={value}: {existing} is not a folder that can be written to")
     return value

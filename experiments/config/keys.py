@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from experiments.config.groups import GROUPS, KINDS, choices_of, load_choice, load_main
+from experiments.config.names import MOST_LETTERS
 from experiments.config.nodes import nearest
 from experiments.config.trust import check_hydras_words, trusted_packages
 from experiments.config.words import parse_words, values
@@ -42,7 +43,7 @@ def _chosen(override: Override) -> list[str]:
     chosen = values(override, allowed)
     for choice in chosen:
         if choice not in allowed:
-            raise ValueError(f"{group}={choice}: {nearest(choice, allowed)}")
+            raise ValueError(f"{group}={choice[:MOST_LETTERS]}: {nearest(choice, allowed)}")
     if not chosen:
         raise ValueError(f"{override.input_line}: matches none; {nearest('', allowed)}")
     if override.package is not None or override.is_add() or override.is_force_add():

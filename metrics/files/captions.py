@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def read_captions(file: str | Path) -> list[Entry]:
     """
     file = Path(file)
     suffix = file.suffix.lower()
-    if suffix not in SUFFIXES and not file.is_dir():
+    if suffix not in SUFFIXES and not os.path.isdir(file):
         raise ValueError(f"{file}: a file of captions ends in one of {', '.join(SUFFIXES)}")
     if suffix == ".json":
         entries = _of_json(read_json(file), file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ def read_text(file: str | Path) -> str:
         ValueError: no such file, a folder, or not UTF-8.
     """
     file = Path(file)
-    if not file.is_file():
-        raise ValueError(f"{file}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
+    if not os.path.isfile(file):
+        raise ValueError(f"{file}: {'a folder, not a file' if os.path.isdir(file) else 'no such file'}")
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

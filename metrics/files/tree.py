@@ -162,8 +162,8 @@ def _unlisted(name: str) -> str | None:
 
 def _listing(folder: str | Path, wants_files: bool, wants_frames: bool) -> Listing:
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):
+        raise ValueError(f"{folder}: {'not a folder' if os.path.exists(folder) else 'no such folder'}")
     left_out: Counter[str] = Counter()
     files = list(walk(folder, left_out))
     filmed = {path.parent for path in files if is_video_file(path)} if wants_files else set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +70,7 @@ class VideoFiles(VideoDataset):
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        if not Path(self.root).is_dir():
+        if not os.path.isdir(self.root):
             raise ValueError(f"dataset.root={self.root}: no such folder")
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class FrameFolders(VideoFiles):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self._folder.is_dir():
+        if not os.path.isdir(self._folder):
             found = ", ".join(path.name for path in sub_folders(Path(self.root)))
             raise ValueError(f"dataset.split={self.split}: no such folder in {self.root}, which has {found}")
 

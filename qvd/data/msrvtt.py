@@ -35,7 +35,7 @@ class MSRVTT(VideoFiles):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not Path(self.annotations).is_file():
+        if not os.path.isfile(self.annotations):
             raise ValueError(f"dataset.annotations={self.annotations}: no such file")
 
     @cached_property

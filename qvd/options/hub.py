@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def local_folder(path: str, embedded: bool, marker: str) -> Path | None:
     folder = Path(path)
     if not folder.is_absolute() and embedded:
         folder = MODELS / folder
-    return folder if (folder / marker).is_file() else None
+    return folder if os.path.isfile(folder / marker) else None
 
 
 def check_folder(path: str, embedded: bool, marker: str, option: str = "model.path") -> None:
@@ -25,7 +26,7 @@ def check_folder(path: str, embedded: bool, marker: str, option: str = "model.pa
     Raises:
         FileNotFoundError: naming `option`, the config key.
     """
-    is_hub_id = not embedded and HUB_ID.fullmatch(path) and not Path(path).is_dir()
+    is_hub_id = not embedded and HUB_ID.fullmatch(path) and not os.path.isdir(path)
     if local_folder(path, embedded, marker) is None and not is_hub_id:
         raise FileNotFoundError(f"{option}={path}: no diffusers pipeline there ({marker} is missing)")
 

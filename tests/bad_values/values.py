@@ -14,7 +14,7 @@ from metrics.errors import BAD
 
 VALUES = {
     **{text: text for text in ("nan", "inf", "-inf", "-1", "0", "1", "1.5", "1e30", "-1e30", "1e-30", "''", "x")},
-    **{text: text for text in ("[]", "{}", "[1]", "[{}]", "{a:1}", "null", "true", "'???'", "..", "/", "run.py")},
+    **{text: text for text in ("[]", "{}", "[1]", "[{}]", "{a:1}", "null", "true", "'???'", "run.py")},
     "10**30": str(10**30),
     "10**5000": "1" + "0" * 5000,
     "5,000 letters": "x" * 5000,
@@ -110,7 +110,7 @@ def outcome(case: Case) -> tuple[str, str]:
     except BAD as error:
         said = str(error)
         last = case.key.rpartition(".")[2].partition("[")[0]
-        if "\n" in said or len(said) > LONGEST or not (last in said or VALUES[case.value] in said):
+        if "\n" in said or len(said) > LONGEST or last not in said:
             return "wrong", f"{type(error).__name__}: {said}"
         return "refused", said
     except Exception as error:

@@ -204,6 +204,8 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["experiment.arms=[{quantizer: qvd, bits: w8a8, options: 5}]"], r"arms\[0\]\.options=5: must be a mapping"),
         (["experiment=demo", "bits=a/b"], "bits=a/b: allowed are"),
         (["store="], "store='': must be a folder"),
+        ([f"store={'x' * 300}"], "store=x{300}: a folder's name has at most 255 bytes"),
+        (["dataset=folder", f"dataset.root={'x' * 300}"], "dataset.root=x{300}: no such folder"),
         (["store=run.py"], r"store=run\.py: .*/run\.py is not a folder"),
         (["~seed"], "~seed: an option can be set, not deleted"),
         (["model.path=${nope}"], "model.path: Interpolation key 'nope' not found"),
