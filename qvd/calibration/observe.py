@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import chain
 
 import torch
@@ -41,13 +41,16 @@ def observe(
     fold_of_batch = [number for number, groups in enumerate(folds) for _ in groups]
     batches, fold = Batches(calibration, [*chain(*folds)]), 0
 
-    def sinks(observers: Mapping[str, HistogramObserver]) -> dict[str, Callable[[Tensor], None]]:
-        return {
-            site: _named(site, lambda x, observer=observer: observer.update(x, fold), dtype)
-            for site, observer in observers.items()
-        }
+    def watching(site: str, observer: HistogramObserver) -> Callable[[Tensor], None]:
+        def take(x: Tensor) -> None:
+            observer.update(x, fold)
 
-    with layer_inputs_to(denoiser, sinks(layers)), attention_operands_to(denoiser, sinks(operands)):
+        return _named(site, take, dtype)
+
+    layer_sinks, operand_sinks = (
+        {site: watching(site, observer) for site, observer in watched.items()} for watched in (layers, operands)
+    )
+    with layer_inputs_to(denoiser, layer_sinks), attention_operands_to(denoiser, operand_sinks):
         for number, batch in enumerate(progress(batches, "observe")):
             fold = fold_of_batch[number]
             denoiser(**batch)

@@ -93,11 +93,13 @@ class QVD(QVDOptions, PTQMethod):
         anatomy, layers = context.anatomy, weighted_layers(denoiser)
         excluded = {*anatomy.boundary.first, *anatomy.boundary.last, *anatomy.temporal_sites}
         names = [n for n, layer in layers.items() if _takes_transform(layer, plan[n]) and n not in excluded]
-        if self.scri is ScriMode.off or not names:
-            return {}, {}
-        num_samples = len(calibration.by_sample())
+        num_samples, summary = len(calibration.by_sample()), dict[str, float]()
         if self.scri is ScriMode.guarded and num_samples < self.min_samples:
-            return {}, {"scri_samples": num_samples, "scri_min_samples": self.min_samples}
+            # What reads the timestep alone has been seen whole, by whatever prompts.
+            names = [name for name in names if name in anatomy.boundary.embedders]
+            summary = {"scri_samples": num_samples, "scri_min_samples": self.min_samples}
+        if self.scri is ScriMode.off or not names:
+            return {}, summary
         groups = transform_groups(denoiser, names, absorbing_norms(denoiser, calibration.take([0])))
         joint = {name for group in groups if group.heads for name in group.members}
         rows = capture_rows(denoiser, names, calibration, self.capture_rows, self.capture_entries, sequences=joint)
@@ -105,7 +107,7 @@ class QVD(QVDOptions, PTQMethod):
         for group in context.progress(groups, "SCRI"):
             sites = scri_sites(group, layers, plan, ranges, rows, self.settings)
             result |= integrate(sites, group.norm, self.scri, self.tau_candidates)
-        return result, _means(result, ("coverage_before", "coverage", "scri_error_identity", "scri_error"))
+        return result, summary | _means(result, ("coverage_before", "coverage", "scri_error_identity", "scri_error"))
 
 
 def _takes_transform(layer: nn.Module, bits: SiteBits) -> bool:

@@ -47,9 +47,9 @@ class QVDOptions(MethodOptions):
         htdq: the grid of temporal features.
         scri: shift and scale of the other activations.
         border_correction: shifts are taken back exactly on a convolution's zero padding (the public port does not).
-        min_samples: the prompts that `scri=guarded` needs, for it judges on prompts held out; with fewer it leaves
-            every channel as it is: one more prompt leaves a channel's range with probability 2/(n + 1), n being seen,
-            and a transform that makes room for no more than was seen clips it.
+        min_samples: the prompts that `scri=guarded` needs, for it judges on prompts held out. With fewer it leaves
+            channels as they are, but for layers that read the timestep alone: of n prompts seen, one more leaves a
+            channel's range with probability 2/(n + 1), and a transform that makes room for no more clips it.
         tau_candidates: how many τ the scale search tries per shift.
         capture_rows: receptive fields kept per layer to judge SCRI on.
         capture_entries: calibration entries that they are drawn from.

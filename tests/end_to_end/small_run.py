@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 SEED, N_VIDEOS, STEPS, GUIDANCE, BATCH = 3, 10, 2, 2.0, 4
 NAIVE = "{quantizer: naive, bits: w8a8, options: {calibration: {num_samples: 5, num_steps: 2}, softmax_bits: 7}}"
 QVD = (
-    "{quantizer: qvd, bits: w4a8, options: {calibration: {num_samples: 3, num_steps: 1}, min_samples: 2, capture_rows: 64, "
-    "tau_candidates: 3, rules: [{pattern: '*.to_out.0', weight_bits: 6, activation_bits: 5}]}}"
+    "{quantizer: qvd, bits: w4a8, options: {calibration: {num_samples: 3, num_steps: 1}, min_samples: 2, "
+    "capture_rows: 64, tau_candidates: 3, rules: [{pattern: '*.to_out.0', weight_bits: 6, activation_bits: 5}]}}"
 )
 WORDS = [
     f"seed={SEED}",

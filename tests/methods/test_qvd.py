@@ -72,11 +72,14 @@ def test_summary_and_notes(paper):
     assert {"td1", "td2", "td3", "skewness", "distinct_codes"} <= set(notes)
 
 
-def test_with_few_prompts_no_channel_is_transformed(unet, ranges, calibration, adapter):
+def test_with_few_prompts_only_what_reads_the_timestep_alone_is_transformed(unet, ranges, calibration, adapter):
     """Four entries are four samples here: as many as are asked for, or one too few."""
     enough, few = (quantize(QVD(min_samples=least, **SMALL), unet, ranges, calibration, adapter) for least in (4, 5))
     assert any(layer.shift is not None or layer.scale is not None for layer in enough.layers.values())
-    assert all(layer.shift is None and layer.scale is None for layer in few.layers.values())
+    judged = {name for name, layer in few.layers.items() if "scri_error" in layer.notes}
+    assert judged == set(adapter.anatomy(unet).boundary.embedders)
+    others = [layer for name, layer in few.layers.items() if name not in judged]
+    assert all(layer.shift is None and layer.scale is None for layer in others)
     assert (few.summary["scri_samples"], few.summary["scri_min_samples"]) == (4, 5)
     assert "scri_samples" not in enough.summary
 
