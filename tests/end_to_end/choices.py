@@ -52,21 +52,21 @@ def write_files(root):
             (root / "lists" / f"{split}list{fold:02}.txt").write_text(lines)
 
 
-def as_choice(built):
-    """As a yaml would have chosen it."""
-    return Choice(f"{type(built).__module__}.{type(built).__qualname__}", built)
+def as_choice(where, built):
+    """As a yaml of that key would have chosen it."""
+    return Choice(where, f"{type(built).__module__}.{type(built).__qualname__}", built, ("tests",))
 
 
 def with_model(config, adapter):
-    return replace(config, model_choice=as_choice(adapter))
+    return replace(config, model_choice=as_choice("model", adapter))
 
 
 def with_method(config, method):
-    return replace(config, arms=(replace(config.arms[0], choice=as_choice(method)),))
+    return replace(config, arms=(replace(config.arms[0], choice=as_choice("quantizer", method)),))
 
 
 def with_backend(config, backend):
-    return replace(config, backend_choice=as_choice(backend))
+    return replace(config, backend_choice=as_choice("backend", backend))
 
 
 def _by_caption(protocol):

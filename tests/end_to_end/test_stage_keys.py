@@ -133,7 +133,10 @@ def test_another_class_with_the_same_options_is_another_method(config_of):
     before, after = (
         stage_keys(config),
         stage_keys(
-            replace(config, arms=(replace(config.arms[0], choice=Choice("baselines.naive.Naive", other(**values))),))
+            replace(
+                config,
+                arms=(replace(config.arms[0], choice=Choice("quantizer", "baselines.naive.Naive", other(**values))),),
+            )
         ),
     )
     assert {stage for stage in before if before[stage] != after[stage]} == METHOD

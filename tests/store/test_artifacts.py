@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from qvd.store.artifacts import CodeChangedWarning, NotStoredError, Store
 from qvd.store.digest import fingerprint
+from qvd.store.source import LIBRARIES
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_code_is_an_input_and_the_sidecar_tells_its_modules(store, tree):
     tree.write("b.py", "x = 1\n")
     first = store.fetch("stage", {"seed": 3}, lambda: ({}, {}), ["a"])
     record = json.loads((store.root / "stage" / f"{first.key}.json").read_text())
-    assert set(record["inputs"]) == {"seed", "code"} and set(record["code"]) == {"a", "b", "torch", "diffusers"}
+    assert set(record["inputs"]) == {"seed", "code"} and set(record["code"]) == {"a", "b", *LIBRARIES}
     assert store.contains("stage", {"seed": 3}, ["a"]) and not store.contains("stage", {"seed": 3})
     tree.write("b.py", "x = 1  # as ever\n")
     assert store.contains("stage", {"seed": 3}, ["a"])

@@ -53,8 +53,8 @@ def keys(config) -> dict[str, str]:
         "samples": lambda: stages.samples(QUANTIZED),
         "calibration": lambda: stages.calibration(arm.method.calibration),
         "ranges": lambda: stages.ranges(CALIBRATION),
-        "qvd": lambda: stages.quantization(replace(arm, choice=as_choice(QVD())), CALIBRATION, RANGES),
-        "naive": lambda: stages.quantization(replace(arm, choice=as_choice(Naive())), CALIBRATION, RANGES),
+        "qvd": lambda: stages.quantization(replace(arm, choice=as_choice("quantizer", QVD())), CALIBRATION, RANGES),
+        "naive": lambda: stages.quantization(replace(arm, choice=as_choice("quantizer", Naive())), CALIBRATION, RANGES),
         "sqnr": lambda: stages.step_sqnr(QUANTIZED),
     }
     found = {}
