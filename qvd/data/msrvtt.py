@@ -42,7 +42,11 @@ class MSRVTT(VideoFiles):
     def _captions(self) -> dict[int, list[str]]:
         """Every caption by video number, in the order of the file."""
         captions: dict[int, list[str]] = defaultdict(list)
-        for entry in read_captions(self.annotations):
+        try:
+            entries = read_captions(self.annotations)
+        except ValueError as error:
+            raise ValueError(f"dataset.annotations={error}") from None
+        for entry in entries:
             number = _number(entry.video or "")
             if number is None:
                 raise ValueError(

@@ -64,7 +64,8 @@ def options_of(cls: type, where: str) -> Iterator[tuple[str, type, tuple[str, st
             yield from options_of(kind, f"{where}.{option.name}")
         for inner in filter(is_dataclass, get_args(kind)):
             for name in (field.name for field in fields(inner)):
-                rest = "".join(f", {field.name}: null" for field in fields(inner) if field.name != name)
+                others = [field.name for field in fields(inner) if field.name != name]
+                rest = "".join(f", {other}: {'x' if other == 'pattern' else 'null'}" for other in others)
                 yield f"{where}.{option.name}.{name}", inner, (f"{where}.{option.name}=[{{{name}: ", f"{rest}}}]")
 
 
