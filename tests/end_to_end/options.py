@@ -76,7 +76,7 @@ def candidates(value: Any) -> list[Any]:
         case Enum():
             return [other for other in type(value) if other is not value]
         case int():
-            return [value + 1, value - 1]
+            return [value + 1, value - 1, 2 * value]
         case float():
             return [value * 0.9, value / 0.9, value + 0.5]
         case str():
