@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -51,23 +51,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, default=default, metavar="DIR", help=f"the store ({default})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command, about: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about)
         added.set_defaults(command=command)
         return added
 
-    folders = {"nargs": "*", "type": Path, "metavar": "RUN", "help": "run folders, or folders with such below them"}
+    def add_runs(added: argparse.ArgumentParser, nargs: str) -> None:
+        added.add_argument("runs", nargs=nargs, type=Path, metavar="RUN", help="run folders, or folders above such")
+
     add("ls", _ls, "what is there, by stage")
-    add("du", _du, "what runs need").add_argument("runs", **{**folders, "nargs": "+"})
+    add_runs(add("du", _du, "what runs need"), "+")
     add("verify", _verify, "check every checksum")
     gc = add("gc", _gc, "list, or delete, what is of no use; with RUN also what none of these runs needs")
-    gc.add_argument("runs", **folders)
+    add_runs(gc, "*")
     gc.add_argument("--delete", action="store_true", help="delete it; otherwise nothing is changed")
     about = "leave alone what is younger than so many days (1)"
     gc.add_argument("--older-than", type=_days, default=1.0, metavar="DAYS", help=about)
     export = add("export", _export, "write what runs need into a tar file")
     export.add_argument("archive", type=Path, metavar="FILE")
-    export.add_argument("runs", **{**folders, "nargs": "+"})
+    add_runs(export, "+")
     add("import", _import, "take in what was exported").add_argument("archive", type=Path, metavar="FILE")
     return parser
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from qvd.store.owners import partial_of
 
@@ -158,7 +159,7 @@ def _reason(error: OSError) -> str:
     return f"{said} (nothing was set aside; the same command tries again)" if error.errno in _PASSING else said
 
 
-def _read(path: Path, action: Callable[[BinaryIO], T]) -> T:
+def _read(path: Path, action: Callable[[BufferedReader], T]) -> T:
     def attempt() -> T | None:
         try:
             with _opened(path) as handle:
@@ -173,7 +174,7 @@ def _read(path: Path, action: Callable[[BinaryIO], T]) -> T:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)  # before opening: that of a pipe waits for a writer
     except OSError as error:
