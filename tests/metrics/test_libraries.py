@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from metrics.inception import inception_score
-from metrics.lpips import ALEXNET_URL, LPIPS, _unit, alexnet_features
+from metrics.lpips import ALEXNET_URL, LPIPS, TAPS, _unit, alexnet_features
 
 WEIGHTS = os.environ.get("QVD_ALEXNET")
 
@@ -33,6 +33,16 @@ def test_equals_torchmetrics_with_the_same_backbone(alexnet, pair, monkeypatch):
     frames, others = (videos.flatten(0, 1).float() / 255 for videos in pair)
     expected = theirs(frames, others, normalize=True).view(2, 3).mean(1)
     torch.testing.assert_close(ours(*pair), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_backbone_has_alexnets_sizes():
+    """Of a picture of 224×224 (Krizhevsky 2014, figure 1 of the one-tower model): channels, and side."""
+    x, sizes = torch.zeros(1, 3, 224, 224), []
+    for position, layer in enumerate(alexnet_features()):
+        x = layer(x)
+        if position in TAPS:
+            sizes.append((x.shape[1], x.shape[2]))
+    assert sizes == [(64, 55), (192, 27), (384, 13), (256, 13), (256, 13)]
 
 
 def test_features_that_are_nothing_have_no_length(alexnet):
@@ -69,7 +79,9 @@ def test_inception_score_is_its_definition():
     assert one.mean == pytest.approx(float(expected), rel=1e-9)
     assert inception_score(logits.new_zeros(20, 7)).mean == pytest.approx(1)
     assert inception_score(100 * torch.eye(7).repeat(3, 1), splits=1).mean == pytest.approx(7)
-    assert inception_score(logits) == inception_score(logits)
+    found = inception_score(logits)
+    torch.manual_seed(1)
+    assert inception_score(logits) == found != inception_score(logits, seed=1)
     with pytest.raises(ValueError, match="9 videos are too few for 10 splits"):
         inception_score(logits[:9])
 
