@@ -17,6 +17,7 @@ from experiments.comparison import Setting, compare_arms
 from experiments.config.nodes import nearest
 from experiments.config.run_config import FP, Arm, RunConfig
 from experiments.export import VIDEOS, export_arms
+from experiments.folders import METRICS
 from experiments.progress import Reporter
 from experiments.prompts import check_prompts
 from experiments.provenance import provenance
@@ -125,7 +126,7 @@ def show(
 ) -> None:
     """Write everything a person looks at into the run folder, log it, and print the table."""
     table = build_table(results, settings=settings)
-    (run_dir / "metrics.json").write_text(json.dumps(metrics_document(results), indent=2) + "\n")
+    (run_dir / METRICS).write_text(json.dumps(metrics_document(results), indent=2) + "\n")
     (run_dir / "table.md").write_text(to_markdown(table))
     (run_dir / "table.csv").write_text(to_csv(table))
     write_scores(run_dir / SCORES, {arm.name: (arm.prompts, arm.scores) for arm in results})

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from metrics.errors import one_line_errors
 
+METRICS, FAILURE = "metrics.json", "failure.json"  # a run's results, or why a job of a sweep has none
+
 
 def claim(folder: Path) -> Path:
     """Make the folder, or, where it is there, the first free one of `folder-2`, `folder-3`, …, and return its path.

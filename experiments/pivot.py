@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.folders import METRICS
 from experiments.record import arm_from_record
 from experiments.report.table import metric_column
 from experiments.report.tabular import Cell, Column, Table, to_markdown
@@ -23,7 +24,7 @@ def read_arms(folder: Path) -> list[ArmMetrics]:
     Raises:
         FileNotFoundError: there is none.
     """
-    document = json.loads((folder / "metrics.json").read_text())
+    document = json.loads((folder / METRICS).read_text())
     records = document if isinstance(document, list) else list(document["arms"].values())
     finished = [record for record in records if "error" not in record]  # of a sweep's jobs
     return [arm_from_record(record, record.pop("setting", "")) for record in finished]

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from experiments.comparison import LEVEL, check_comparable, compared_metrics
 from experiments.config.nodes import nearest
+from experiments.folders import METRICS
 from experiments.record import arm_from_record
+from experiments.report.joint_table import read_sweep
 from experiments.result import ArmMetrics
 from experiments.scores import FILE, read_scores
-from experiments.sweep import METRICS, read_sweep
 from metrics.comparisons import compare_scores
 from metrics.declaration import Direction, Metric
 from metrics.errors import one_line_errors

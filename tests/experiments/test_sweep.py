@@ -11,8 +11,9 @@ import pytest
 
 from experiments.pivot import read_arms
 from experiments.record import arm_record, metrics_document
+from experiments.report.joint_table import read_failures, read_sweep, settings, swept_number, write_joint_table
 from experiments.scores import write_scores
-from experiments.sweep import job_errors, read_failures, read_sweep, settings, swept_number, write_joint_table
+from experiments.sweep import job_errors
 from metrics.decoding import VideoError
 from tests.experiments.arms import scored
 
@@ -113,7 +114,7 @@ def test_a_failed_job_is_a_row_that_says_why(tmp_path, arms, capsys):
     shown = capsys.readouterr().err
     assert shown.startswith("error: x.mp4: empty file\nerror: y.mp4: truncated\nTraceback") and "a | b" in shown
     write_joint_table(read_sweep(tmp_path), tmp_path, read_failures(tmp_path))
-    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [(row["setting"], row["arm"], row["error"]) for row in rows] == [
         ("a", "fp", ""),
         ("a", "qvd w8a8", ""),
