@@ -50,5 +50,6 @@ def describe(config: DictConfig, hydra_config: HydraConf) -> dict[str, str]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        check_words(get_args_parser().parse_args().overrides)
+        arguments = get_args_parser().parse_args()
+        check_words(arguments.overrides, is_sweep=arguments.multirun)
     main()

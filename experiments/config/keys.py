@@ -14,17 +14,22 @@ from experiments.config.groups import GROUPS, KINDS, choices_of, load_choice, lo
 from experiments.config.names import MOST_LETTERS
 from experiments.config.nodes import nearest
 from experiments.config.trust import check_hydras_words, trusted_packages
-from experiments.config.words import parse_words, values
+from experiments.config.words import parse_words, refuse_sweeps, values
 
 
-def check_words(words: Sequence[str]) -> tuple[str, ...]:
+def check_words(words: Sequence[str], is_sweep: bool = True) -> tuple[str, ...]:
     """Check every word of a command line, and return the packages that it trusts.
+
+    Args:
+        is_sweep: whether several values of one option are a sweep; else they are refused.
 
     Raises:
         ValueError: a word that Hydra cannot read, a choice that is not in conf/, a key that no config has, naming the
             nearest; foreign classes.
     """
     overrides = parse_words(words)
+    if not is_sweep and all(override.key_or_group != "hydra.mode" for override in overrides):
+        refuse_sweeps(overrides, GROUPS)
     trusted = trusted_packages(overrides)
     check_hydras_words(overrides, trusted)
     chosen = {override.key_or_group: _chosen(override) for override in overrides if override.key_or_group in GROUPS}
@@ -95,6 +100,11 @@ class _Tree:
                 meant = self._meant(f"{place}.{step}", [key for key in content if not key.startswith("_")])
                 raise ValueError(f"{word.lstrip('+')}: no such option of {name}; {meant}")
             place = f"{place}.{step}"
+        value = None if override.is_sweep_override() else override.value()
+        if isinstance(content, list) and isinstance(value, dict):
+            raise ValueError(f"{word}: must be a list")
+        if isinstance(content, dict) and isinstance(value, list):
+            raise ValueError(f"{word}: must be a group of options")
         if override.is_add():
             raise ValueError(f"{word}: it is there already; write {word.lstrip('+')}")
 

@@ -32,6 +32,21 @@ def values(override: Override, allowed: Sequence[str]) -> list[str]:
     return list(override.sweep_string_iterator()) if isinstance(value, Sweep) else [_text(value)]
 
 
+def refuse_sweeps(overrides: Sequence[Override], groups: Sequence[str]) -> None:
+    """Refuse words with several values, which only a sweep takes.
+
+    Raises:
+        ValueError: one such word, with the quoted form that is one text where it is for none of the `groups`.
+    """
+    for override in overrides:
+        if override.is_sweep_override():
+            word = str(override.input_line)
+            key, _, value = word.partition("=")
+            quoted = shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
+            as_text = "" if key in groups else f"; for one text write {quoted}"
+            raise ValueError(f"{word}: several values are a sweep, with --multirun{as_text}")
+
+
 def _text(element: object) -> str:
     if element is None:
         return "null"

@@ -180,7 +180,8 @@ def test_n_videos_and_steps_follow_protocol_and_model():
         (["quantizer.calibration=5"], r"quantizer\.calibration=5: must be a group of options"),
         (["quantizer=fp", "quantizer.p_norm=nan"], r"quantizer\.p_norm=nan: must be finite"),
         (["bits=fp", "quantizer.p_norm=0"], r"quantizer\.p_norm=0\.0: must be in"),
-        (["quantizer.only={a: 1}"], r"quantizer\.only: "),
+        (["quantizer.only={a: 1}"], r"quantizer\.only=\{a: 1\}: must be a list"),
+        (["quantizer.calibration=[1]"], r"quantizer\.calibration=\[1\]: must be a group of options"),
         (["workers=0"], "workers=0: must be an integer of at least 1"),
         (["experiment.arms=[{quantizer: qvd, bit: w8a8}]"], r"arms\[0\]\.bit: allowed are .*did you mean bits\?"),
         (

@@ -64,3 +64,15 @@ def test_flags_are_hydras_own():
     done = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: dataset.root=ä: Hydra reads") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word", ["quantizer=naive,qvd", "seed=range(3)", "model.negative_prompt=a, b"])
+def test_several_values_are_for_a_sweep(word):
+    check_words([word])
+    check_words([word, "hydra.mode=MULTIRUN"], is_sweep=False)
+    with pytest.raises(ValueError, match="several values are a sweep, with --multirun") as error:
+        check_words([word], is_sweep=False)
+    advice = str(error.value).partition("; for one text write ")[2]
+    assert bool(advice) == ("." in word or "(" in word)
+    if "negative" in word:
+        check_words(shlex.split(advice), is_sweep=False)
