@@ -4,6 +4,7 @@ Child processes inherit what is left, pytest's own workers included.
 """
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 
@@ -30,6 +31,8 @@ def clean() -> None:
         del os.environ[name]
     os.environ.update(wanted)
     time.tzset()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job; children would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 clean()

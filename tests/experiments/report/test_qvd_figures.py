@@ -34,7 +34,7 @@ def grids(features):
 def test_every_member_has_a_row_with_its_levels(features, grids):
     figure = temporal_levels_figure(features, grids, "title")
     rows = figure.axes[1].collections
-    assert len(rows) == len(grids) == 6
+    assert len(rows) == len(grids) == 7
     for row, grid in zip(rows, grids.values(), strict=True):
         assert [segment[0][0] for segment in row.get_segments()] == grid.codebook().tolist()
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
