@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -106,8 +106,11 @@ class FeatureCache:
         path = self._path(key)
         if not path.exists():
             return None
-        with safe_open(path, "pt") as file:
-            features, checksum = file.get_tensor("features"), file.metadata()["sha256"]
+        try:
+            with safe_open(path, "pt") as file:
+                features, checksum = file.get_tensor("features"), (file.metadata() or {}).get("sha256")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged; delete it ({error})") from None
         if tensor_sha256(features) != checksum:
             raise ValueError(f"{path} is damaged; delete it")
         return features

@@ -97,12 +97,13 @@ def test_only_frames_count_of_a_folder(cache, paths, extractor):
     assert FeatureKey.of(paths, ClipRule(2), extractor) == before
 
 
-def test_damage_is_noticed(cache, paths, extractor):
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:20], lambda data: b""]
+)
+def test_damage_is_noticed(cache, paths, extractor, damage):
     key = FeatureKey.of(paths, ClipRule(2), extractor)
     cache.put(key, torch.rand(2, 8))
     (file,) = cache.folder.iterdir()
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
+    file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ValueError, match="is damaged; delete it"):
         cache.get(key)
