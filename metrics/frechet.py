@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 Features = Tensor | np.ndarray
+_ROWS = 512
 NEAR = 0.25  # of the distance between neighbours of one side
 
 
@@ -242,8 +243,10 @@ def near_copies(features: Features, reference: Features) -> int:
     reference's median distance to the nearest neighbour (ours). A clip encoded once more is such a copy.
     """
     x, y = as_matrix(features), as_matrix(reference)
-    own = torch.cdist(y, y).fill_diagonal_(torch.inf)
-    return int((torch.cdist(x, y).amin(1) < NEAR * own.amin(1).median()).sum())
+    # Of a side to itself the second nearest, since the nearest is the row; few rows at a time, for N may be 10,000.
+    own = torch.cat([torch.cdist(rows, y).kthvalue(2, 1).values for rows in y.split(_ROWS)])
+    nearest = torch.cat([torch.cdist(rows, y).amin(1) for rows in x.split(_ROWS)])
+    return int((nearest < NEAR * own.median()).sum())
 
 
 def check_same_width(a: int, b: int) -> None:

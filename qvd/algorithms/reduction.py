@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qvd.algorithms.layerwise import LayerSettings, activation_grid
-from qvd.calibration.observers import HistogramObserver
+from qvd.calibration.observers import HistogramObserver, SiteRange
 from qvd.numerics.affine import affine_parameters, symmetric_parameters
 from qvd.numerics.grids import AffineGrid
 
@@ -66,18 +66,18 @@ class AveragedRange(RangeCollector):
         observer = HistogramObserver(None, CALL_BINS)
         observer.update(x)
         call = observer.result()
-        found = torch.zeros(2) if call.low == call.high == 0 else self._clipping(call.low, call.high, observer)
+        found = torch.zeros(2) if call.low == call.high == 0 else self._clipping(call)
         known = self._num_calls / (self._num_calls + 1) if self.momentum is None else self.momentum
         self._bounds = found if self._num_calls == 0 else known * self._bounds + (1 - known) * found
         self._extremes = torch.stack([self._extremes[0].clamp(max=call.low), self._extremes[1].clamp(min=call.high)])
         self._num_calls += 1
 
-    def _clipping(self, low: float, high: float, observer: HistogramObserver) -> Tensor:
+    def _clipping(self, call: SiteRange) -> Tensor:
         """(2,) the ends of a call's grid; of a symmetric one ∓ its threshold, whichever sign the call takes."""
-        grid = activation_grid(observer.result(), self.n_bits, self.settings)
+        grid = activation_grid(call, self.n_bits, self.settings)
         if not self.settings.symmetric_activations:
             return torch.tensor([grid.low_code, grid.high_code]) * grid.scale
-        signed = self.settings.symmetric_on(low, high)
+        signed = self.settings.symmetric_on(call.low, call.high)
         threshold = grid.scale * (2 ** (self.n_bits - signed) - 1)
         return torch.tensor([-threshold, threshold])
 
